@@ -1,0 +1,51 @@
+"""The tables a task reads, at their published versions, and what is checked before it starts."""
+
+from dataclasses import dataclass
+
+from pyspark.sql import DataFrame, SparkSession
+
+from features.cohort.split import check_split
+from features.contract.errors import ConfigError
+from features.contract.paths import Location
+from features.contract.runs import Runs
+from features.contract.settings import Settings, TaskSettings
+from features.lake import read_table
+
+CLINICAL = ("persons", "observation_periods", "events")
+GENOMICS = ("variants", "genotypes", "samples")
+IMAGING = ("series", "images")
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """The frames and versions of the tables a task reads, by name."""
+
+    frames: dict[str, DataFrame]
+    versions: dict[str, int]
+
+    def __getitem__(self, table: str) -> DataFrame:
+        return self.frames[table]
+
+
+def read_inputs(spark: SparkSession, lake: Location, runs: Runs, task: TaskSettings) -> Inputs:
+    """Open what the task needs and nothing else."""
+    tables = [*CLINICAL]
+    if task.features.genomics or task.outcome.genes:
+        tables += GENOMICS
+    if task.features.imaging:
+        tables += IMAGING
+    frames = {table: read_table(spark, lake, runs, table) for table in tables}
+    return Inputs(frames, {table: runs.version(table) for table in tables})
+
+
+def check_task(settings: Settings, task: TaskSettings) -> None:
+    """What no single section of the configuration can know about itself."""
+    features, where = task.features, f"tasks.{task.name}"
+    check_split(task.split)
+    if not (features.genomics or features.clinical or features.imaging):
+        raise ConfigError(f"{where}.features: expected features of at least one modality")
+    named = settings.genomics is not None and settings.genomics.gene_field is not None
+    if features.genomics and features.genomics.genes and not named:
+        raise ConfigError(f"{where}.features.genomics.genes: set genomics.gene_field, which names the gene")
+    if task.outcome.genes and not named:
+        raise ConfigError(f"{where}.outcome.genes: set genomics.gene_field, which names the gene")

@@ -1,0 +1,196 @@
+"""From YAML files and overrides to one validated `Settings`, or an error that says where and what."""
+
+import difflib
+import hashlib
+import json
+from collections.abc import Sequence
+from importlib import resources
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from features.contract.errors import ConfigError
+from features.contract.paths import Location
+from features.contract.settings import Settings
+
+Document = dict[str, Any]
+
+
+def load_settings(
+    config: str,
+    profile: str = "laptop",
+    raw: str | None = None,
+    lake: str | None = None,
+    overrides: Sequence[str] = (),
+) -> Settings:
+    """Lay profile, file and overrides over each other, make paths absolute, validate.
+
+    A resolved file (written by `resolved_yaml`) loads to the same settings.
+    """
+    location = _find(config)
+    text = location.read_bytes().decode()
+    document = _merge(_profile(profile), _parse(text, config))
+    for override in overrides:
+        document = _merge(document, _parse_override(override))
+    for key, value in (("raw", raw), ("lake", lake)):
+        if value is not None:
+            document[key] = value
+    _make_absolute(document)
+    try:
+        settings = Settings.model_validate(document)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, text, config)) from None
+    return Settings.model_validate(_interpolate(settings.model_dump(mode="json"), settings.lake))
+
+
+def resolved_yaml(settings: Settings) -> str:
+    """The whole configuration as one file that needs no profile, no override and no defaults."""
+    return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
+
+
+def config_digest(*sections: BaseModel | None) -> str:
+    """SHA-256 over the given sections, whatever the order of keys in the file was."""
+    parts = [section and section.model_dump(mode="json") for section in sections]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _find(config: str) -> Location:
+    """A path or URI; or the name of a configuration shipped in the wheel (`conf/demo.yaml`)."""
+    location = Location.parse(config)
+    if location.exists() and not location.filesystem.isdir(location.path):
+        return location
+    shipped = resources.files("conf") / config.removeprefix("conf/")
+    if shipped.is_file():
+        return Location.parse(str(shipped))
+    raise ConfigError(f"{config}: no such file")
+
+
+def _profile(name: str) -> Document:
+    folder = resources.files("conf") / "profiles"
+    shipped = folder / f"{name}.yaml"
+    if not shipped.is_file():
+        known = sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir())
+        raise ConfigError(f"--profile {name}: expected one of {', '.join(known)}")
+    return _parse(shipped.read_text(), f"conf/profiles/{name}.yaml")
+
+
+def _parse(text: str, name: str) -> Document:
+    try:
+        document = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{name}: not valid YAML: {error}") from None
+    if not isinstance(document, dict):
+        raise ConfigError(f"{name}: expected a mapping of keys to values at the top")
+    return document
+
+
+def _parse_override(override: str) -> Document:
+    """`a.b=3` is {"a": {"b": 3}}; `tasks.0.model.epochs=5` reaches into a list."""
+    key, separator, value = override.partition("=")
+    if not separator or not key:
+        raise ConfigError(f"--set {override}: expected key=value, such as launch.ranks=2")
+    try:
+        document: Any = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {override}: {value!r} is not a YAML value") from None
+    for part in reversed(key.split(".")):
+        document = {part: document}
+    result: Document = document
+    return result
+
+
+def _merge(base: Document, over: Document) -> Document:
+    merged = dict(base)
+    for key, value in over.items():
+        merged[key] = _merge_value(merged.get(key), value)
+    return merged
+
+
+def _merge_value(below: Any, above: Any) -> Any:
+    if isinstance(below, dict) and isinstance(above, dict):
+        return _merge(below, above)
+    if isinstance(below, list) and isinstance(above, dict) and all(key.isdigit() for key in above):
+        changed = {int(key): value for key, value in above.items()}
+        if max(changed) >= len(below):
+            raise ConfigError(f"--set: item {max(changed)} of a list of {len(below)}; they count from 0")
+        return [_merge_value(item, changed[i]) if i in changed else item for i, item in enumerate(below)]
+    return above
+
+
+def _make_absolute(document: Document) -> None:
+    for key in ("raw", "lake"):
+        if isinstance(document.get(key), str):
+            document[key] = Location.parse(document[key]).uri
+
+
+def _interpolate(value: Any, lake: str) -> Any:
+    """`{lake}` and `{lake_path}` in a string, defaults included, become the lake's URI and its path."""
+    if isinstance(value, dict):
+        return {key: _interpolate(item, lake) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_interpolate(item, lake) for item in value]
+    if isinstance(value, str):
+        return value.replace("{lake}", lake).replace("{lake_path}", Location(lake).path)
+    return value
+
+
+def _explain(error: ValidationError, text: str, config: str) -> str:
+    lines = [_explain_one(dict(item), text, config) for item in error.errors()]
+    return "\n".join(lines)
+
+
+def _explain_one(item: dict[str, Any], text: str, config: str) -> str:
+    keys = tuple(item["loc"])
+    where = f"{config}:{_line_of(text, keys)}: {'.'.join(map(str, keys)) or 'the file'}"
+    if item["type"] == "extra_forbidden":
+        nearest = difflib.get_close_matches(str(keys[-1]), _known_keys(keys[:-1]), n=1)
+        hint = f"; did you mean {nearest[0]}?" if nearest else ""
+        return f"{where}: unknown key{hint}"
+    if item["type"] == "missing":
+        return f"{where}: this key is needed and is not there"
+    found = "" if isinstance(item["input"], dict) else f", not {item['input']!r}"
+    return f"{where}: {item['msg'].removeprefix('Value error, ')}{found}"
+
+
+def _known_keys(keys: tuple[str | int, ...]) -> list[str]:
+    """The fields of the section that `keys` lead to, found in the settings' JSON schema."""
+    schema = Settings.model_json_schema()
+    node: Any = schema
+    for key in keys:
+        node = _descend(schema, node)
+        node = node.get("items", {}) if isinstance(key, int) else node.get("properties", {}).get(key, {})
+    return list(_descend(schema, node).get("properties", {}))
+
+
+def _descend(schema: Document, node: Document) -> Document:
+    """Follow `$ref`, looking through `anyOf` for the one that is an object or a list."""
+    for option in node.get("anyOf", [node]):
+        if "$ref" in option:
+            found: Document = schema["$defs"][option["$ref"].split("/")[-1]]
+            return found
+        if option.get("type") in ("object", "array"):
+            return dict(option)
+    return node
+
+
+def _line_of(text: str, keys: tuple[str | int, ...]) -> int:
+    """The line of the deepest of these keys that the file itself has."""
+    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    line = 1
+    for key in keys:
+        pair = _child(node, key)
+        if pair is None:
+            break
+        line, node = pair
+    return line
+
+
+def _child(node: yaml.Node | None, key: str | int) -> tuple[int, yaml.Node] | None:
+    if isinstance(node, yaml.MappingNode):
+        for name, value in node.value:
+            if name.value == str(key):
+                return name.start_mark.line + 1, value
+    if isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
+        return node.value[key].start_mark.line + 1, node.value[key]
+    return None

@@ -1,0 +1,374 @@
+"""What a configuration may say: every key, its type and its default, checked before anything starts.
+
+One YAML file describes one study. `load_settings` lays the profile, the file and the `--set`
+overrides over each other and returns one frozen object; errors name file, line, key, what was
+expected and the nearest known key.
+"""
+
+import re
+from datetime import date
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(ge=1)]
+Modality = Literal["genomics", "clinical", "imaging"]
+
+
+class Section(BaseModel):
+    """A part of the configuration: frozen, and unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SparkSettings(Section):
+    """The session. `conf` adds any Spark key; `master` is ignored under `riskloom submit`.
+
+    On a cluster: `environment_archive` (deploy/archive.sh builds it) and `jars_archive` are URIs, best
+    put on HDFS once; sizes are per container.
+    """
+
+    master: str = "local[*]"
+    driver_memory: str = "2g"
+    shuffle_partitions: Positive = 4
+    executors: Positive = 2
+    executor_cores: Positive = 1
+    executor_memory: str = "2g"
+    environment_archive: str | None = None
+    jars_archive: str | None = None
+    queue: str = "default"
+    conf: dict[str, str] = {}
+
+
+class IdentitySettings(Section):
+    """How a source's person id becomes a person key. `pattern`'s first group (or match) is the id."""
+
+    namespace: Name
+    case: Literal["upper", "lower", "keep"] = "keep"
+    separator: str = "-"
+    pattern: str = r"^.+$"
+    key_uri: str = "{lake}.keys/identity.key"
+    create: bool = False
+
+    @field_validator("pattern")
+    @classmethod
+    def _compiles(cls, pattern: str) -> str:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"not a regular expression ({error})") from None
+        return pattern
+
+
+class SigningSettings(Section):
+    """The ed25519 key (PEM) that signs bundles."""
+
+    key_uri: str = "{lake}.keys/signing.key"
+    create: bool = False
+
+
+class TrustSettings(Section):
+    """The public keys (PEM) whose bundles may be used."""
+
+    public_keys: list[str] = ["{lake}.keys/signing.pub"]
+
+
+class GenomicsSettings(Section):
+    """VCF files. `gene_field` and `consequence_field` name INFO keys that annotate a variant.
+
+    `somatic` genotypes are written where a tumour carries the variant: absence is not reference,
+    and call rate or HWE mean nothing.
+    """
+
+    paths: list[str]
+    build: Literal["GRCh37", "GRCh38"]
+    gene_field: str | None = None
+    consequence_field: str | None = None
+    somatic: bool = False
+
+
+class TimeMapping(Section):
+    """A time from columns: a date `column` in `format`, or 1 July of a `year` column; then `plus_days`."""
+
+    column: str | None = None
+    format: str = "yyyy-MM-dd"
+    year: str | None = None
+    plus_days: str | None = None
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Self:
+        if (self.column is None) == (self.year is None):
+            raise ValueError("give either column or year")
+        return self
+
+
+class PersonMapping(Section):
+    """The columns that describe a person. `sex` values are mapped to male, female or unknown."""
+
+    birth_date: TimeMapping | None = None
+    sex: str | None = None
+    sex_values: dict[str, Literal["male", "female", "unknown"]] = {}
+    ancestry: str | None = None
+    observation_start: TimeMapping | None = None
+    observation_end: TimeMapping | None = None
+
+
+class EventMapping(Section):
+    """One event from a row. `code` may hold `{column}`; a row without a value in `when_column` gives none.
+
+    `value_range` are the possible values (inclusive); a value outside is refused. `known_at` says
+    when the source had it, by default `time` + `lag_days`.
+    """
+
+    code: str
+    time: TimeMapping
+    value: str | None = None
+    unit: str | None = None
+    text: str | None = None
+    when_column: str | None = None
+    when_values: list[str] = []
+    value_range: tuple[float, float] | None = None
+    known_at: TimeMapping | None = None
+    lag_days: int = 0
+
+
+class ClinicalSource(Section):
+    """A delimited text file with a header, and what its rows mean."""
+
+    name: Name
+    path: str
+    delimiter: str = ","
+    nulls: list[str] = [""]
+    person_id: str
+    person: PersonMapping | None = None
+    events: list[EventMapping] = []
+
+
+class ClinicalSettings(Section):
+    """Clinical sources; dates outside the two bounds are impossible and refused."""
+
+    sources: list[ClinicalSource]
+    earliest: date = date(1900, 1, 1)
+    latest: date
+
+
+class ImagingSettings(Section):
+    """DICOM files found by `paths` (globs below the raw root)."""
+
+    paths: list[str]
+
+
+class CohortSettings(Section):
+    """Who is in, and when each person's clock starts.
+
+    `index_date` fixes one date for all; `index_event` takes each person's first event of that code.
+    """
+
+    index_date: date | None = None
+    index_event: str | None = None
+    observed_days_before: int = 0
+    minimum_age_years: float = 0
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Self:
+        if (self.index_date is None) == (self.index_event is None):
+            raise ValueError("give either index_date or index_event")
+        return self
+
+
+class OutcomeSettings(Section):
+    """What is predicted, within `horizon_days` of the index.
+
+    `code`: the first such event after the index; people who had it before are left out. A binary
+    one leaves out people not followed to the horizon, a survival one censors them.
+    `genes`: a binary label, carrying a non-silent variant in one of them; known at the index.
+    `revealed_by`: other event codes that give the label away and so cannot be features.
+    """
+
+    name: Name
+    kind: Literal["binary", "survival"]
+    code: str | None = None
+    genes: list[str] = []
+    revealed_by: list[str] = []
+    silent_consequences: list[str] = ["Silent"]
+    horizon_days: Positive
+    intervals: Positive = 8
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Self:
+        if (self.code is None) == (not self.genes):
+            raise ValueError("give either code or genes")
+        if self.genes and self.kind == "survival":
+            raise ValueError("a gene label has no time: kind must be binary")
+        return self
+
+
+class GenomicFeatures(Section):
+    """`variants` by rsid: ALT counts. `genes`: number of non-silent PASS variants carried."""
+
+    variants: list[str] = []
+    genes: list[str] = []
+    total_burden: bool = False
+    silent_consequences: list[str] = ["Silent"]
+
+
+class ClinicalFeature(Section):
+    """One number per person from events at or before the index.
+
+    `aggregate`: age (years; no code), sex (1 = male; no code), last, mean, count, any (1 or 0), and
+    is (1 when the last text value equals `text`, 0 when another). Without an event: count and any
+    give 0, the others are missing.
+    """
+
+    name: Name
+    aggregate: Literal["age", "sex", "last", "mean", "count", "any", "is"]
+    code: str | None = None
+    text: str | None = None
+    window_days: Positive | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if (self.code is None) != (self.aggregate in ("age", "sex")):
+            raise ValueError("code is for event features, and only for them")
+        if (self.text is None) == (self.aggregate == "is"):
+            raise ValueError("text goes with aggregate: is")
+        return self
+
+
+class ImageChannel(Section):
+    """One channel: the middle slice of the latest series whose SeriesDescription equals this."""
+
+    series_description: str
+
+
+class ImagingFeatures(Section):
+    """One image per person: `size` x `size` x channels, uint8.
+
+    `baseline` says that images taken after the index count too (where only their order is unsure).
+    """
+
+    size: Annotated[int, Field(ge=8, le=512)] = 32
+    channels: list[ImageChannel]
+    baseline: bool = False
+
+
+class FeatureSettings(Section):
+    """The features by modality, and the share of events that may be hidden as not yet available."""
+
+    genomics: GenomicFeatures | None = None
+    clinical: list[ClinicalFeature] = []
+    imaging: ImagingFeatures | None = None
+    maximum_hidden_share: Fraction = 0.2
+
+
+class SplitSettings(Section):
+    """Shares of people; the seed decides who. `folds` > 0 adds cross-validation."""
+
+    held_out: Fraction = 0.2
+    tuning: Fraction = 0.1
+    folds: Annotated[int, Field(ge=0, le=20)] = 0
+    seed: int = 1
+
+
+class ModelSettings(Section):
+    """The network and its training. Batch size is over all ranks."""
+
+    tower_units: list[Positive] = [16]
+    filters: list[Positive] = [8, 16]
+    dropout: Fraction = 0.1
+    weight_decay: float = 1e-4
+    learning_rate: float = 3e-3
+    batch_size: Positive = 256
+    epochs: Positive = 30
+    patience: Positive = 6
+    seed: int = 1
+    single_modality: bool = False
+
+
+class LaunchSettings(Section):
+    """How ranks start. `slots_timeout_seconds`: how long missing slots are waited for."""
+
+    launcher: Literal["local", "horovodrun", "spark"] = "local"
+    ranks: Positive = 2
+    slots_timeout_seconds: Positive = 45
+
+
+class BaselineSettings(Section):
+    """The baselines beside every model; above `max_rows` they take a seeded sample, and say so."""
+
+    max_rows: Positive = 200_000
+    penalty: float = 0.1
+
+
+class ScoringSettings(Section):
+    """The scoring date, and the ascending risk thresholds between the bands."""
+
+    as_of: date
+    bands: dict[str, Fraction] = {"low": 0.0, "medium": 0.1, "high": 0.3}
+    reasons: Positive = 3
+
+
+class TaskSettings(Section):
+    """One prediction task: a cohort, an outcome, features and a model. Its tables carry its name."""
+
+    name: Name
+    cohort: CohortSettings
+    outcome: OutcomeSettings
+    features: FeatureSettings
+    split: SplitSettings = SplitSettings()
+    model: ModelSettings = ModelSettings()
+    scoring: ScoringSettings
+
+    @model_validator(mode="after")
+    def _label_is_no_feature(self) -> Self:
+        codes = {feature.code for feature in self.features.clinical if feature.code}
+        leaked = sorted(codes & {self.outcome.code, *self.outcome.revealed_by})
+        if self.features.genomics and self.outcome.genes:
+            wanted = set(self.features.genomics.genes) & set(self.outcome.genes)
+            leaked += sorted(wanted) or (["total_burden"] if self.features.genomics.total_burden else [])
+        if leaked:
+            names = ", ".join(leaked)
+            raise ValueError(f"{names} defines the outcome {self.outcome.name} and cannot be its feature")
+        return self
+
+
+class TrackingSettings(Section):
+    """Where the submitting side writes MLflow; null writes none."""
+
+    uri: str | None = "sqlite:///{lake_path}.mlflow.db"
+
+
+class Settings(Section):
+    """One study, whole."""
+
+    name: Name
+    raw: str
+    lake: str
+    spark: SparkSettings = SparkSettings()
+    identity: IdentitySettings
+    signing: SigningSettings = SigningSettings()
+    trust: TrustSettings = TrustSettings()
+    genomics: GenomicsSettings | None = None
+    clinical: ClinicalSettings
+    imaging: ImagingSettings | None = None
+    tasks: Annotated[list[TaskSettings], Field(min_length=1)]
+    launch: LaunchSettings = LaunchSettings()
+    baseline: BaselineSettings = BaselineSettings()
+    tracking: TrackingSettings = TrackingSettings()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        names = [task.name for task in self.tasks]
+        if len(set(names)) < len(names):
+            raise ValueError("tasks: two tasks have the same name")
+        for task in self.tasks:
+            if task.features.genomics and self.genomics is None:
+                raise ValueError(f"tasks.{task.name}.features.genomics: there is no genomics section")
+            if task.features.imaging and self.imaging is None:
+                raise ValueError(f"tasks.{task.name}.features.imaging: there is no imaging section")
+        return self
+
+    def task(self, name: str) -> TaskSettings:
+        return next(task for task in self.tasks if task.name == name)

@@ -1,0 +1,178 @@
+"""A data line of a VCF becomes biallelic variants with calls, or is refused under a rule.
+
+Format: VCF 4.3, https://samtools.github.io/hts-specs/VCFv4.3.pdf, section 1.6.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+import numpy.typing as npt
+
+from features.genomics import genotype
+from features.genomics.packing import Codes
+
+FIXED_COLUMNS = 9
+LONGEST_POSITION = 2**31 - 1
+LONGEST_ALLELE_IN_KEY = 50
+
+_BASES = re.compile(r"[ACGTN]+")
+_NO_SEQUENCE = re.compile(r"\*|<.*>|.*[\[\]].*|\.[ACGTN]+|[ACGTN]+\.")
+"""ALTs that name no sequence of their own: spanning deletion, symbolic allele, breakends."""
+
+
+class Rule(StrEnum):
+    """Why a line, or one ALT of it (SYMBOLIC), is refused."""
+
+    COLUMNS = "columns"
+    POSITION = "position"
+    ALLELE = "allele"
+    MONOMORPHIC = "monomorphic"
+    SYMBOLIC = "symbolic"
+    GENOTYPE = "genotype"
+    HALF_CALL = "half_call"
+
+
+class RefusedLineError(Exception):
+    """A whole line breaks a rule."""
+
+    def __init__(self, rule: Rule) -> None:
+        self.rule = rule
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How to read the lines of a file: its number of columns, which sample columns are kept (None: all),
+    the genome build, and the INFO keys of the annotations."""
+
+    build: str
+    columns: int
+    keep: npt.NDArray[np.int64] | None
+    gene_field: str | None
+    consequence_field: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A biallelic variant in its minimal representation and the calls of the kept samples.
+
+    `filters` is empty for PASS and for `.` (no filter was applied). `rsid` is the first of the ID
+    column; `gene` and `consequence` are the first values of their INFO keys.
+    """
+
+    key: str
+    contig: str
+    position: int
+    ref: str
+    alt: str
+    rsid: str | None
+    filters: list[str]
+    gene: str | None
+    consequence: str | None
+    codes: Codes
+
+
+def clean_line(line: bytes, layout: Layout) -> list[Variant | Rule]:
+    """One item per ALT: the variant, or SYMBOLIC. RefusedLineError when the line as a whole is bad."""
+    fields = line.split(b"\t", FIXED_COLUMNS)
+    if len(fields) <= FIXED_COLUMNS or fields[-1].count(b"\t") + FIXED_COLUMNS + 1 != layout.columns:
+        raise RefusedLineError(Rule.COLUMNS)
+    chrom, pos, identifier, ref, alt, _, filters, info, form = (f.decode(errors="replace") for f in fields[:-1])
+    position = _position(chrom, pos)
+    alts = _alleles(ref, alt)
+    first, second = _genotypes(form, fields[-1], len(alts), layout)
+    annotation = (
+        None if identifier in (".", "") else identifier.split(";")[0],
+        [] if filters in ("PASS", ".", "") else filters.split(";"),
+        info_value(info, layout.gene_field),
+        info_value(info, layout.consequence_field),
+    )
+    return [
+        Variant(
+            *normalise(layout.build, chrom, position, ref, allele),
+            *annotation,
+            genotype.count_alleles(first, second, k),
+        )
+        if _BASES.fullmatch(allele)
+        else Rule.SYMBOLIC
+        for k, allele in enumerate(alts, start=1)
+    ]
+
+
+def normalise(build: str, chrom: str, position: int, ref: str, alt: str) -> tuple[str, str, int, str, str]:
+    """Key, contig, position, REF and ALT in one spelling: no `chr`, upper case, minimal alleles.
+
+    An indel keeps one base of context; it is not moved to the left, which would need the reference.
+    """
+    contig = chrom.removeprefix("chr")
+    position, ref, alt = trim(position, ref.upper(), alt.upper())
+    key = f"{build}:{contig}:{position}:{_allele_in_key(ref)}:{_allele_in_key(alt)}"
+    return key, contig, position, ref, alt
+
+
+def trim(position: int, ref: str, alt: str) -> tuple[int, str, str]:
+    """Cut what REF and ALT share, first from the end, then from the start, leaving a base of each.
+
+    Tan, Abecasis, Kang, Bioinformatics 2015;31:2202 (without its step of left alignment).
+    """
+    end = _shared(ref[::-1], alt[::-1])
+    ref, alt = ref[: len(ref) - end], alt[: len(alt) - end]
+    start = _shared(ref, alt)
+    return position + start, ref[start:], alt[start:]
+
+
+def info_value(info: str, key: str | None) -> str | None:
+    """The first value of an INFO key; None where it is absent, a flag or `.`."""
+    if key is None:
+        return None
+    for item in info.split(";"):
+        name, _, value = item.partition("=")
+        if name == key:
+            first = value.split(",")[0]
+            return None if first in ("", ".") else first
+    return None
+
+
+def _position(chrom: str, pos: str) -> int:
+    if not chrom or not (pos.isascii() and pos.isdigit()) or len(pos) > 10:
+        raise RefusedLineError(Rule.POSITION)
+    position = int(pos)
+    if not 1 <= position <= LONGEST_POSITION:
+        raise RefusedLineError(Rule.POSITION)
+    return position
+
+
+def _alleles(ref: str, alt: str) -> list[str]:
+    """The ALTs in upper case; each is bases or symbolic, none equals REF."""
+    if alt == ".":
+        raise RefusedLineError(Rule.MONOMORPHIC)
+    ref, alts = ref.upper(), alt.upper().split(",")
+    sound = all(_BASES.fullmatch(allele) or _NO_SEQUENCE.fullmatch(allele) for allele in alts)
+    if not sound or not _BASES.fullmatch(ref) or ref in alts:
+        raise RefusedLineError(Rule.ALLELE)
+    return alts
+
+
+def _genotypes(form: str, columns: bytes, alts: int, layout: Layout) -> tuple[genotype.Alleles, genotype.Alleles]:
+    """Both alleles of the kept samples; a bad call of any column refuses the line."""
+    if form.split(":")[0] != "GT":
+        raise RefusedLineError(Rule.GENOTYPE)
+    first, second = genotype.read_alleles(columns, layout.columns - FIXED_COLUMNS)
+    worst = first.min()
+    if worst == genotype.HALF_CALL:
+        raise RefusedLineError(Rule.HALF_CALL)
+    if worst == genotype.MALFORMED or max(first.max(), second.max()) > alts:
+        raise RefusedLineError(Rule.GENOTYPE)
+    return (first, second) if layout.keep is None else (first[layout.keep], second[layout.keep])
+
+
+def _shared(one: str, other: str) -> int:
+    """How many characters both start with, all but one at most."""
+    longest = min(len(one), len(other)) - 1
+    return next((i for i in range(longest) if one[i] != other[i]), longest)
+
+
+def _allele_in_key(allele: str) -> str:
+    return allele if len(allele) <= LONGEST_ALLELE_IN_KEY else hashlib.sha256(allele.encode()).hexdigest()

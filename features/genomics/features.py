@@ -1,0 +1,198 @@
+"""A person's genome as numbers: ALT counts of chosen variants, and how many a gene carries."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as sf
+
+from features.contract.errors import ConfigError, DataGateError
+from features.contract.settings import GenomicFeatures, OutcomeSettings
+from features.genomics.packing import MISSING, unpack
+
+SAMPLES_PER_BYTE = 4
+CHUNK_BYTES = 256  # 1,024 people: small enough for a task, large enough to be worth its shuffle row
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The columns of `x_genomics`: first ALT counts, then burdens.
+
+    `expected` is the number of variants under each rsid (a split multi-allelic site has several);
+    `absent_is_reference`: a call that is not there means no ALT (somatic genotypes).
+    """
+
+    expected: tuple[int, ...]
+    burdens: int
+    log_last: bool
+    absent_is_reference: bool
+
+    @property
+    def width(self) -> int:
+        return len(self.expected) + self.burdens
+
+
+def genomic_vocabulary(features: GenomicFeatures) -> list[str]:
+    """The names of the columns of `x_genomics`, in order."""
+    burdens = [f"{gene}_burden" for gene in features.genes]
+    return [*features.variants, *burdens, *(["total_burden"] if features.total_burden else [])]
+
+
+def check_variants(variants: DataFrame, features: GenomicFeatures, outcome: OutcomeSettings) -> dict[str, int]:
+    """The number of variants under each chosen rsid.
+
+    Raises DataGateError for an rsid the table does not have, ConfigError for one in a gene that
+    defines the outcome.
+    """
+    chosen = variants.filter(sf.col("rsid").isin(features.variants)).groupBy("rsid")
+    found = {
+        r["rsid"]: r for r in chosen.agg(sf.count("*").alias("n"), sf.collect_set("gene").alias("genes")).collect()
+    }
+    unknown = [rsid for rsid in features.variants if rsid not in found]
+    if unknown:
+        raise DataGateError(
+            f"features.genomics.variants: {', '.join(unknown)}: no such rsid in the variants table"
+        )
+    leaked = [rsid for rsid, row in found.items() if set(row["genes"]) & set(outcome.genes)]
+    if leaked:
+        names = ", ".join(sorted(leaked))
+        raise ConfigError(
+            f"features.genomics.variants: {names} lies in a gene that defines the outcome {outcome.name} "
+            "and cannot be its feature"
+        )
+    return {rsid: found[rsid]["n"] for rsid in features.variants}
+
+
+def genomic_features(
+    index: DataFrame,
+    variants: DataFrame,
+    genotypes: DataFrame,
+    samples: DataFrame,
+    features: GenomicFeatures,
+    expected: dict[str, int],
+    somatic: bool,
+) -> DataFrame:
+    """`person_key, x_genomics, has_genomics` of the people in `index` who have a genome.
+
+    `expected` comes from `check_variants`. A missing call of a chosen variant is NaN, or 0 where
+    the genotypes are somatic; in a burden it counts as not carried.
+    """
+    burdens = len(features.genes) + features.total_burden
+    counts = tuple(expected[rsid] for rsid in features.variants)
+    layout = Layout(counts, burdens, features.total_burden, somatic)
+    wanted = _contributions(variants, features)
+    vectors = person_major(genotypes, wanted, layout)
+    people = _one_sample_each(samples.join(index.select("person_key"), "person_key"))
+    joined = people.join(vectors, ["sample_block", "sample_index"], "left")
+    nothing = _literal(_rows(np.zeros((layout.width, 1)), np.zeros((layout.width, 1)), layout)[0])
+    return joined.select(
+        "person_key", sf.coalesce("x", nothing).alias("x_genomics"), sf.lit(True).alias("has_genomics")
+    )
+
+
+def carriers(
+    variants: DataFrame, genotypes: DataFrame, samples: DataFrame, outcome: OutcomeSettings, somatic: bool
+) -> DataFrame:
+    """`person_key, carries`, one row per person with a genome: a non-silent variant in an outcome gene."""
+    genes = GenomicFeatures(genes=outcome.genes, silent_consequences=outcome.silent_consequences)
+    burden = genomic_features(samples, variants, genotypes, samples, genes, {}, somatic)
+    carried = sf.aggregate("x_genomics", sf.lit(0.0).cast("float"), lambda total, one: total + one)
+    return burden.select("person_key", (carried > 0).alias("carries"))
+
+
+def person_major(genotypes: DataFrame, contributions: DataFrame, layout: Layout) -> DataFrame:
+    """`sample_block, sample_index, x`: one shuffle of the selected variants, still packed.
+
+    `contributions` (`variant_key, place, burden`) is broadcast: it grows with the vocabulary, not
+    with people. Places past a block's last sample are its padding; `samples` does not have them.
+    """
+    selected = genotypes.select("variant_key", "sample_block", "calls")
+    selected = selected.join(sf.broadcast(contributions), "variant_key")
+    last = ((sf.length("calls") - 1) / CHUNK_BYTES).cast("int")
+    pieces = sf.transform(sf.sequence(sf.lit(0), last), _piece)
+    chunks = selected.select("sample_block", "place", "burden", sf.posexplode(pieces).alias("chunk", "calls"))
+    schema = "sample_block string, sample_index int, x array<float>"
+    return chunks.groupBy("sample_block", "chunk").applyInPandas(_chunk_rows(layout), schema)
+
+
+def _piece(i: Column) -> Column:
+    return sf.col("calls").substr(i * CHUNK_BYTES + 1, sf.lit(CHUNK_BYTES))
+
+
+def _chunk_rows(layout: Layout) -> Callable[[pd.DataFrame], pd.DataFrame]:
+    def rows(chunk: pd.DataFrame) -> pd.DataFrame:
+        total, called = _sums(chunk, layout)
+        start = int(chunk["chunk"].iloc[0]) * CHUNK_BYTES * SAMPLES_PER_BYTE
+        values = _rows(total, called, layout)
+        places = np.arange(start, start + len(values), dtype=np.int32)
+        return pd.DataFrame(
+            {"sample_block": chunk["sample_block"].iloc[0], "sample_index": places, "x": list(values)}
+        )
+
+    return rows
+
+
+def _sums(chunk: pd.DataFrame, layout: Layout) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """ALT counts or carried variants, and variants called, each of shape (width, people)."""
+    people = len(chunk["calls"].iloc[0]) * SAMPLES_PER_BYTE
+    total, called = np.zeros((layout.width, people)), np.zeros((layout.width, people))
+    for place, burden, calls in zip(chunk["place"], chunk["burden"], chunk["calls"], strict=True):
+        codes = unpack(calls, SAMPLES_PER_BYTE * len(calls))
+        known = codes != MISSING
+        total[place] += np.where(known, codes > 0 if burden else codes, 0)
+        called[place] += known
+    return total, called
+
+
+def _rows(
+    total: npt.NDArray[np.float64], called: npt.NDArray[np.float64], layout: Layout
+) -> npt.NDArray[np.float32]:
+    """Person-major values of shape (people, width); a count with a variant not called is NaN."""
+    counts = len(layout.expected)
+    values = total.T.copy()
+    if not layout.absent_is_reference:
+        values[:, :counts][called.T[:, :counts] < np.array(layout.expected)] = np.nan
+    if layout.log_last:
+        values[:, -1] = np.log1p(values[:, -1])
+    return values.astype(np.float32)
+
+
+def _contributions(variants: DataFrame, features: GenomicFeatures) -> DataFrame:
+    """`variant_key, place, burden`: into which columns a variant counts; one scan of `variants`."""
+    spark = variants.sparkSession
+    first_gene = len(features.variants)
+    by_rsid = _places(spark, "rsid", features.variants, 0)
+    by_gene = _places(spark, "gene", features.genes, first_gene)
+    silent = sf.coalesce(sf.col("consequence").isin(features.silent_consequences), sf.lit(False))
+    counted = (sf.size("filters") == 0) & ~silent
+    total = sf.lit(first_gene + len(features.genes) if features.total_burden else None).cast("int")
+    places = [
+        _contribution(sf.col("rsid_place"), burden=False),
+        _contribution(sf.when(counted, sf.col("gene_place")), burden=True),
+        _contribution(sf.when(counted, total), burden=True),
+    ]
+    joined = variants.join(by_rsid, "rsid", "left").join(by_gene, "gene", "left")
+    exploded = joined.select("variant_key", sf.explode(sf.array(*places)).alias("to"))
+    return exploded.select("variant_key", "to.place", "to.burden").filter(sf.col("place").isNotNull())
+
+
+def _places(spark: SparkSession, key: str, names: Sequence[str], first: int) -> DataFrame:
+    rows = [(name, first + i) for i, name in enumerate(names)]
+    return sf.broadcast(spark.createDataFrame(rows, f"{key} string, {key}_place int"))
+
+
+def _contribution(place: Column, burden: bool) -> Column:
+    return sf.struct(place.alias("place"), sf.lit(burden).alias("burden"))
+
+
+def _one_sample_each(samples: DataFrame) -> DataFrame:
+    """A person genotyped twice is represented by the sample with the higher call rate."""
+    best = sf.max(sf.struct("call_rate", "sample_block", "sample_index")).alias("best")
+    return samples.groupBy("person_key").agg(best).select("person_key", "best.sample_block", "best.sample_index")
+
+
+def _literal(values: npt.NDArray[np.float32]) -> Column:
+    return sf.array([sf.lit(float(value)) for value in values]).cast("array<float>")

@@ -1,0 +1,88 @@
+"""GT fields of a VCF line as numbers of alleles, for all samples at once.
+
+The first four bytes of a sample's column decide nearly every genotype (`0/1`, `.|.`, `1` and what
+ends them). They are looked up in a table of all such four; only what the table does not know, such
+as allele numbers of two digits, is read one by one. Phase is not kept.
+"""
+
+import re
+
+import numpy as np
+import numpy.typing as npt
+
+MISSING = -1
+HALF_CALL = -2
+MALFORMED = -3
+_CLOSER_LOOK = -4
+
+Alleles = npt.NDArray[np.int16]
+
+_GENOTYPE = re.compile(rb"(\d{1,4}|\.)(?:[/|](\d{1,4}|\.))?")
+_DOT, _SEPARATOR, _END, _OTHER = 10, 11, 12, 13
+
+
+def read_alleles(columns: bytes, samples: int) -> tuple[Alleles, Alleles]:
+    """First and second allele of each sample, from the tab-separated sample columns of a line.
+
+    0 is REF, k the k-th ALT; a haploid call has its allele twice. Negative, and then in both arrays:
+    MISSING (`.`, `./.`), HALF_CALL (`./1`), MALFORMED (also of more than two alleles).
+    """
+    text = np.frombuffer(columns + b"\t\t\t\t", np.uint8)
+    starts = np.zeros(samples, np.int64)
+    starts[1:] = np.flatnonzero(text == ord("\t"))[: samples - 1] + 1
+    shapes = _CLASSES[text[starts]]
+    for place in (1, 2, 3):
+        shapes = np.left_shift(shapes, 4) | _CLASSES[text[starts + place]]
+    first, second = _FIRST[shapes], _SECOND[shapes]
+    for sample in np.flatnonzero(first == _CLOSER_LOOK):
+        first[sample], second[sample] = _read_one(columns, int(starts[sample]))
+    return first, second
+
+
+def count_alleles(first: Alleles, second: Alleles, allele: int) -> npt.NDArray[np.uint8]:
+    """Codes (n samples): how many alleles of a call are this ALT, other ALTs counting as REF as in
+    `bcftools norm -m -`; 3 where missing."""
+    codes: npt.NDArray[np.uint8] = (first == allele).astype(np.uint8)
+    codes += second == allele
+    codes[first == MISSING] = 3
+    return codes
+
+
+def _read_one(columns: bytes, start: int) -> tuple[int, int]:
+    column = columns[start:].partition(b"\t")[0] if start + 64 > len(columns) else columns[start : start + 64]
+    found = _GENOTYPE.fullmatch(column.partition(b"\t")[0].partition(b":")[0])
+    if found is None:
+        return MALFORMED, MALFORMED
+    first, second = found.group(1), found.group(2) or found.group(1)
+    if first == second == b".":
+        return MISSING, MISSING
+    if b"." in (first, second):
+        return HALF_CALL, HALF_CALL
+    return int(first), int(second)
+
+
+def _classes() -> npt.NDArray[np.uint16]:
+    """What each byte means in a genotype: a digit by its value, or one of the four names above."""
+    classes = np.full(256, _OTHER, np.uint16)
+    classes[np.frombuffer(b"0123456789", np.uint8)] = range(10)
+    for text, meaning in ((b".", _DOT), (b"/|", _SEPARATOR), (b":\t", _END)):
+        classes[np.frombuffer(text, np.uint8)] = meaning
+    return classes
+
+
+def _tables() -> tuple[Alleles, Alleles]:
+    """Both alleles of every four classes of bytes (65,536 of them)."""
+    a, b, c, d = (np.arange(1 << 16) >> shift & 15 for shift in (12, 8, 4, 0))
+    haploid = (a <= _DOT) & (b == _END)
+    diploid = (a <= _DOT) & (b == _SEPARATOR) & (c <= _DOT) & (d == _END)
+    last = np.where(haploid, a, c)
+    known = haploid | diploid
+    missing = known & (a == _DOT) & (last == _DOT)
+    half = known & ((a == _DOT) != (last == _DOT))
+    conditions = [~known, missing, half]
+    values = [_CLOSER_LOOK, MISSING, HALF_CALL]
+    return tuple(np.select(conditions, values, allele).astype(np.int16) for allele in (a, last))  # type: ignore[return-value]
+
+
+_CLASSES = _classes()
+_FIRST, _SECOND = _tables()

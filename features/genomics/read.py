@@ -1,0 +1,91 @@
+"""VCF files as they come: the header, checked on the driver, and the data lines of a split."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+from features.contract.errors import DataGateError
+from features.raw_text import Chunk, Split, read_chunks
+
+FIXED_HEADER = ["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO", "FORMAT"]
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The sample names of a file's #CHROM line, and where in the file each name lies."""
+
+    digest: str
+    names: list[str]
+    chunk: Chunk
+    spans: list[tuple[int, int]]
+
+    def location(self, sample: int) -> str:
+        return self.chunk.location(*self.spans[sample])
+
+
+def read_header(splits: Sequence[Split]) -> Header:
+    """The header of the file whose splits these are (in order), read as far as its #CHROM line."""
+    digest = splits[0].digest
+    number = 0
+    for number, (chunk, start, line) in enumerate(_lines_of_all(splits), start=1):
+        if number == 1 and not line.startswith(b"##fileformat=VCF"):
+            raise _error(
+                digest, 1, "expected ##fileformat=VCFv4.x; give VCF files only, or correct genomics.paths"
+            )
+        if line.startswith(b"#CHROM"):
+            return Header(digest, _sample_names(digest, number, line), chunk, _name_spans(start, line))
+        if not line.startswith(b"#"):
+            raise _error(
+                digest, number, "expected the #CHROM line before the first record; restore the file's header"
+            )
+    raise _error(digest, number, "the file ends before its #CHROM line; copy it again")
+
+
+def text_lines(split: Split) -> Iterator[tuple[Chunk, int, bytes]]:
+    """Each line of a split without its line end, the chunk it lies in and its position there."""
+    for chunk in read_chunks(split):
+        start, size = 0, len(chunk.data)
+        while start < size:
+            end = chunk.data.find(b"\n", start)
+            end = size if end < 0 else end
+            yield chunk, start, chunk.data[start:end].removesuffix(b"\r")
+            start = end + 1
+
+
+def data_lines(split: Split) -> Iterator[tuple[bytes, str]]:
+    """The records of a split, each with its location as quarantine writes it."""
+    for chunk, start, line in text_lines(split):
+        if not line.startswith(b"#"):
+            yield line, chunk.location(start, len(line))
+
+
+def _lines_of_all(splits: Sequence[Split]) -> Iterator[tuple[Chunk, int, bytes]]:
+    for split in splits:
+        yield from text_lines(split)
+
+
+def _sample_names(digest: str, number: int, line: bytes) -> list[str]:
+    columns = line.decode(errors="replace").split("\t")
+    names = columns[len(FIXED_HEADER) :]
+    if columns[: len(FIXED_HEADER)] != FIXED_HEADER or not all(names) or not names:
+        raise _error(
+            digest,
+            number,
+            f"expected the columns {' '.join(FIXED_HEADER)} and one for each sample, separated by tabs; "
+            f"found {len(columns)} columns that are not these; correct the header",
+        )
+    twice = len(names) - len(set(names))
+    if twice:
+        raise _error(digest, number, f"{twice} sample names come twice; give every column a name of its own")
+    return names
+
+
+def _name_spans(start: int, line: bytes) -> list[tuple[int, int]]:
+    """Position in the chunk and length of each sample's name."""
+    sizes = [len(column) for column in line.split(b"\t")]
+    starts = accumulate((size + 1 for size in sizes), initial=start)
+    return list(zip(starts, sizes, strict=False))[len(FIXED_HEADER) :]
+
+
+def _error(digest: str, number: int, message: str) -> DataGateError:
+    return DataGateError(f"file {digest}, line {number}: {message}")

@@ -1,0 +1,158 @@
+"""The one session factory, and how a Spark job opens and writes the lake's tables."""
+
+import os
+import sys
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+from delta.tables import DeltaTable
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.pandas.types import from_arrow_schema
+
+from features.contract.errors import ClusterError
+from features.contract.paths import Location
+from features.contract.runs import Runs, open_delta
+from features.contract.schemas import Table
+from features.contract.settings import SparkSettings
+
+DEFAULTS = {
+    "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+    "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+    "spark.sql.session.timeZone": "UTC",
+    # A value that cannot be parsed is null, for us to refuse with its rule; it does not end the job.
+    "spark.sql.ansi.enabled": "false",
+    "spark.sql.legacy.timeParserPolicy": "CORRECTED",
+    # INT96 timestamps turn year 9999 into 1816 in pyarrow; and Spark must not move old dates.
+    "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
+    "spark.sql.parquet.datetimeRebaseModeInWrite": "CORRECTED",
+    "spark.sql.parquet.int96RebaseModeInWrite": "CORRECTED",
+    "spark.sql.execution.arrow.pyspark.enabled": "true",
+    # Years of history must stay readable for the auditor; `maintain_lake` decides otherwise.
+    "spark.databricks.delta.properties.defaults.logRetentionDuration": "interval 3650 days",
+    "spark.databricks.delta.properties.defaults.deletedFileRetentionDuration": "interval 3650 days",
+    # Lakes here have few, small commits: Delta's default of 50 tasks to read a log costs more.
+    "spark.databricks.delta.snapshotPartitions": "2",
+    "spark.ui.enabled": "false",
+    "spark.ui.showConsoleProgress": "false",
+}
+LOCAL_DEFAULTS = {
+    "spark.driver.host": "127.0.0.1",
+    "spark.driver.bindAddress": "127.0.0.1",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a job wrote: tables by version, files by digest, and the counts that `runs` keeps."""
+
+    tables: dict[str, int]
+    counts: dict[str, Any]
+    digests: dict[str, str] = field(default_factory=dict)
+
+
+def spark_session(settings: SparkSettings, application: str) -> SparkSession:
+    """Get or start the session; under spark-submit the master and the submitted settings stay."""
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    builder = SparkSession.builder.appName(application)
+    submitted = "PYSPARK_GATEWAY_PORT" in os.environ
+    options = dict(DEFAULTS)
+    if not submitted:
+        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+        builder = builder.master(settings.master)
+        options |= LOCAL_DEFAULTS | {"spark.driver.memory": settings.driver_memory}
+    options |= {"spark.sql.shuffle.partitions": str(settings.shuffle_partitions)} | settings.conf
+    for key, value in options.items():
+        builder = builder.config(key, value)
+    session = builder.getOrCreate()
+    session.sparkContext.setLogLevel("ERROR")
+    return session
+
+
+def stop_spark() -> None:
+    """Stop the session, if one was started."""
+    session = SparkSession.getActiveSession()
+    if session is not None:
+        session.stop()
+
+
+def read_table(spark: SparkSession, lake: Location, runs: Runs, table: str) -> DataFrame:
+    """The published version of a table."""
+    return _read_version(spark, lake, table, runs.version(table))
+
+
+def _read_version(spark: SparkSession, lake: Location, table: str, version: int) -> DataFrame:
+    return spark.read.format("delta").option("versionAsOf", version).load(f"{lake.uri}/{table}")
+
+
+def write_table(
+    frame: DataFrame, lake: Location, table: Table, reshape: bool = False, replace_where: str | None = None
+) -> int:
+    """Replace a table's rows in one commit and return its new version, not yet published.
+
+    The columns' names, types and order must be the declared ones (Delta alone lets a missing column
+    pass). `reshape` lets a table that is written whole each time take a new shape; `replace_where`
+    replaces only the rows that satisfy it, and all new rows must.
+    """
+    _create(frame.sparkSession, lake, table, reshape)
+    before = newest_version(lake, table.path)
+    _check_columns(frame, table)
+    writer = frame.write.format("delta").mode("overwrite")
+    if replace_where is not None:
+        writer = writer.option("replaceWhere", replace_where)
+    writer.save(f"{lake.uri}/{table.path}")
+    after = newest_version(lake, table.path)
+    if after > before + 1:  # no rows over no rows makes no commit at all
+        raise ClusterError(f"table {table.path}: another writer committed beside this job; run it again")
+    return after
+
+
+def newest_version(lake: Location, table: str) -> int:
+    """The newest version there is, published or not."""
+    found = open_delta(lake, table)
+    if found is None:
+        raise ClusterError(f"table {table} is not in this lake")
+    return int(found.version())
+
+
+def restore_leftover(lake: Location, runs: Runs, table: str) -> bool:
+    """Undo what a killed job left unpublished; True when there was something."""
+    published, found = runs.published(table), open_delta(lake, table)
+    if found is None or (published is not None and found.version() == int(published)):
+        return False
+    if published is None:
+        found.delete()
+    else:
+        found.restore(int(published))
+    return True
+
+
+def _create(spark: SparkSession, lake: Location, table: Table, reshape: bool) -> None:
+    """Create the table, with NOT NULL and its CHECKs, if it is not there (in this shape, for `reshape`).
+
+    Not by `overwriteSchema` on the write: that takes nullability from the frame, and Spark forgets it.
+    """
+    declared = from_arrow_schema(table.schema)
+    found = open_delta(lake, table.path)
+    if found is not None:
+        shape = from_arrow_schema(pa.schema(found.schema().to_arrow()))
+        if not reshape or shape.simpleString() == declared.simpleString():
+            return
+    # Delta compares this with Hadoop's own spelling of the path, which is `file:/`, not `file:///`.
+    location = f"{lake.uri}/{table.path}".replace("file://", "file:", 1)
+    builder = DeltaTable.createOrReplace(spark).location(location).addColumns(declared)
+    for name, expression in table.checks.items():
+        builder = builder.property(f"delta.constraints.{name}", expression)
+    builder.execute()
+
+
+def _check_columns(frame: DataFrame, table: Table) -> None:
+    declared = table.schema.names
+    if declared != frame.columns:
+        missing = sorted(set(declared) - set(frame.columns))
+        surplus = sorted(set(frame.columns) - set(declared))
+        raise AssertionError(f"{table.path}: missing columns {missing}, undeclared {surplus}, or another order")
+    for column in from_arrow_schema(table.schema).fields:
+        found, expected = frame.schema[column.name].dataType.simpleString(), column.dataType.simpleString()
+        if found != expected:
+            raise AssertionError(f"{table.path}.{column.name}: expected {expected}, found {found}")

@@ -1,0 +1,48 @@
+"""Promise 1: records in = used + quarantined + merged, printed by each ingest."""
+
+from dataclasses import asdict, dataclass, field
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as sf
+
+from features.contract.schemas import quarantine
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """What became of one source's records.
+
+    `expanded` is how many more candidates the records gave than there were records (a multi-allelic
+    line, a wide row with many events); negative where records give none.
+    """
+
+    records: int
+    expanded: int = 0
+    used: int = 0
+    merged: int = 0
+    quarantined: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def difference(self) -> int:
+        """Records lost or invented; 0 when the balance holds."""
+        return self.records + self.expanded - self.used - self.merged - sum(self.quarantined.values())
+
+    def as_counts(self) -> dict[str, object]:
+        return asdict(self)
+
+
+def check(balances: dict[str, Balance]) -> None:
+    """An ingest that lost or invented records is our bug, and must not publish."""
+    for source, balance in balances.items():
+        if balance.difference:
+            raise AssertionError(f"{source}: the balance is off by {balance.difference} records: {balance}")
+
+
+def refused(frame: DataFrame, job: str) -> DataFrame:
+    """Rows with `source_digest`, `location` and `rule` in the shape of `quarantine/<job>`."""
+    return frame.withColumn("job", sf.lit(job)).select(quarantine(job).schema.names)
+
+
+def count_by_rule(frame: DataFrame) -> dict[str, int]:
+    """Refused records by rule."""
+    return {row["rule"]: row["count"] for row in frame.groupBy("rule").count().collect()}

@@ -1,0 +1,223 @@
+"""Text files as splits that tasks read side by side: plain, gzip and bgzip, recognised by content.
+
+A split is a byte range of the stored file. A line belongs to the split that holds the byte before
+its first one (the file's first line to the first split), so every line is read exactly once whatever
+the ranges are. BGZF (bgzip) is a row of small gzip members, each naming its size in a `BC` field
+(SAM specification, section 4.1), so a task can find the first member of its range and start there.
+A plain gzip file has no such places and is one split.
+"""
+
+import bisect
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import IO
+
+from isal import isal_zlib
+from isal.igzip_lib import IsalError
+
+from features.contract.errors import DataGateError
+from features.contract.paths import FileStat, Location
+
+BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
+CHUNK_BYTES = 4 << 20
+
+
+class Codec(StrEnum):
+    PLAIN = "plain"
+    GZIP = "gzip"
+    BGZF = "bgzf"
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Bytes [start, end) of the file at `root`/`path`; `digest` stands for the path in all messages."""
+
+    root: str
+    path: str
+    digest: str
+    codec: Codec
+    start: int
+    end: int
+
+
+@dataclass(slots=True)
+class Chunk:
+    """Whole lines, each with its newline (the file's last one may lack it).
+
+    `anchors` are pairs (position in `data`, stored offset): a byte offset, or for BGZF the virtual
+    offset (member offset << 16 | offset inside it) of that position.
+    """
+
+    data: bytes
+    anchors: list[tuple[int, int]] = field(default_factory=list)
+
+    def location(self, position: int, length: int) -> str:
+        """Where these bytes lie in the file, as quarantine writes it: `<offset>+<length>`."""
+        index = bisect.bisect_right(self.anchors, position, key=lambda anchor: anchor[0]) - 1
+        at, offset = self.anchors[index]
+        return f"{offset + position - at}+{length}"
+
+
+def plan_splits(root: Location, files: Sequence[tuple[FileStat, str]], target_bytes: int) -> list[Split]:
+    """Cut files (each with the digest of its path) into splits of about `target_bytes` stored bytes."""
+    splits: list[Split] = []
+    for file, digest in files:
+        codec = detect_codec(root / file.path, file.size, digest)
+        step = file.size if codec is Codec.GZIP else target_bytes
+        for start in range(0, file.size, max(step, 1 << 16)):
+            end = min(start + max(step, 1 << 16), file.size)
+            splits.append(Split(root.uri, file.path, digest, codec, start, end))
+    return splits
+
+
+def detect_codec(location: Location, size: int, digest: str) -> Codec:
+    """By content, not by name; a bgzip file without its end-of-file member was cut short."""
+    if size == 0:
+        raise DataGateError(f"file {digest}: it is empty, expected text with a header")
+    with location.open() as stream:
+        head = stream.read(18)
+        if head[:2] != b"\x1f\x8b":
+            return Codec.PLAIN
+        if not _is_member(head):
+            return Codec.GZIP
+        stream.seek(max(size - len(BGZF_END), 0))
+        if stream.read(len(BGZF_END)) != BGZF_END:
+            raise DataGateError(
+                f"file {digest}: the bgzip end-of-file block is missing, so the file was cut short; copy it again"
+            )
+    return Codec.BGZF
+
+
+def read_chunks(split: Split) -> Iterator[Chunk]:
+    """The lines that belong to a split, in chunks of some megabytes."""
+    with (Location(split.root) / split.path).open() as stream:
+        try:
+            yield from _whole_lines(split, _pieces(split, stream))
+        except (IsalError, EOFError) as error:  # type: ignore[misc]  # the stub of isal gives an instance
+            message = f"file {split.digest}: the compressed data is damaged ({error}); copy it again"
+            raise DataGateError(message) from error
+
+
+def _whole_lines(split: Split, pieces: Iterator[tuple[bytes, list[tuple[int, int]], bool]]) -> Iterator[Chunk]:
+    """Join pieces to whole lines: skip the first line unless it is ours, take one line past the end."""
+    rest = Chunk(b"")
+    skipping = split.start > 0
+    for data, anchors, past_end in pieces:
+        position = 0
+        if skipping:
+            position = data.find(b"\n") + 1
+            if position == 0:
+                if past_end:
+                    return
+                continue
+            skipping = False
+            if past_end:
+                return
+        joined = Chunk(rest.data + data[position:], rest.anchors + _shifted(anchors, len(rest.data) - position))
+        cut = (joined.data.find(b"\n", len(rest.data)) if past_end else joined.data.rfind(b"\n")) + 1
+        if past_end and cut:
+            yield Chunk(joined.data[:cut], joined.anchors)
+            return
+        if cut:
+            yield Chunk(joined.data[:cut], joined.anchors)
+        rest = Chunk(joined.data[cut:], _shifted(joined.anchors, -cut))
+    if rest.data and not skipping:
+        yield rest
+
+
+def _shifted(anchors: list[tuple[int, int]], by: int) -> list[tuple[int, int]]:
+    """Move anchors with their bytes; of those before the first byte the last is kept, moved to it."""
+    moved = [(at + by, offset) for at, offset in anchors]
+    before = [(0, offset - at) for at, offset in moved if at <= 0]
+    return before[-1:] + [anchor for anchor in moved if anchor[0] > 0]
+
+
+def _pieces(split: Split, stream: IO[bytes]) -> Iterator[tuple[bytes, list[tuple[int, int]], bool]]:
+    """Uncompressed bytes, their anchors, and whether they lie past the split's end."""
+    if split.codec is Codec.BGZF:
+        return _bgzf_pieces(split, stream)
+    if split.codec is Codec.GZIP:
+        return _gzip_pieces(stream)
+    return _plain_pieces(split, stream)
+
+
+def _plain_pieces(split: Split, stream: IO[bytes]) -> Iterator[tuple[bytes, list[tuple[int, int]], bool]]:
+    stream.seek(split.start)
+    at = split.start
+    while True:
+        past_end = at >= split.end
+        wanted = CHUNK_BYTES if past_end else min(CHUNK_BYTES, split.end - at)
+        data = stream.read(wanted)
+        if not data:
+            return
+        yield data, [(0, at)], past_end
+        at += len(data)
+
+
+def _gzip_pieces(stream: IO[bytes]) -> Iterator[tuple[bytes, list[tuple[int, int]], bool]]:
+    at = 0
+    inflater = isal_zlib.decompressobj(31)
+    while stored := stream.read(CHUNK_BYTES):
+        while stored:
+            data = inflater.decompress(stored)
+            if data:
+                yield data, [(0, at)], False
+            at += len(data)
+            stored = inflater.unused_data
+            if inflater.eof:
+                inflater = isal_zlib.decompressobj(31) if stored else inflater
+    if not inflater.eof:
+        raise EOFError("it ends in mid-stream")
+
+
+def _bgzf_pieces(split: Split, stream: IO[bytes]) -> Iterator[tuple[bytes, list[tuple[int, int]], bool]]:
+    at = split.start
+    stream.seek(at)
+    buffer = stream.read(CHUNK_BYTES)
+    found = _first_member(buffer)
+    at, buffer = at + found, buffer[found:]
+    while buffer:
+        data, anchors, used = bytearray(), [], 0
+        past_end = at >= split.end
+        limit = len(buffer) if past_end else split.end - at
+        while used < limit and (size := _member_size(buffer, used)):
+            anchors.append((len(data), (at + used) << 16))
+            data += isal_zlib.decompress(buffer[used : used + size], wbits=31)
+            used += size
+        if data:
+            yield bytes(data), anchors, past_end
+        more = stream.read(CHUNK_BYTES)
+        if not used and not more:
+            raise EOFError("it ends inside a block")
+        at, buffer = at + used, buffer[used:] + more
+
+
+def _first_member(buffer: bytes) -> int:
+    """Where the first BGZF member starts; a match must be followed by another member or the end."""
+    at = buffer.find(b"\x1f\x8b\x08\x04")
+    while at >= 0:
+        if _is_member(buffer[at : at + 18]):
+            following = at + struct.unpack_from("<H", buffer, at + 16)[0] + 1
+            if following >= len(buffer) or _is_member(buffer[following : following + 18], partial=True):
+                return at
+        at = buffer.find(b"\x1f\x8b\x08\x04", at + 1)
+    return len(buffer)
+
+
+def _member_size(buffer: bytes, at: int) -> int:
+    """The stored size of the member at this place; 0 when the buffer does not hold all of it."""
+    if len(buffer) < at + 18:
+        return 0
+    if not _is_member(buffer[at : at + 18]):
+        raise EOFError("a block does not start with a BGZF header")
+    size: int = struct.unpack_from("<H", buffer, at + 16)[0] + 1
+    return size if len(buffer) >= at + size else 0
+
+
+def _is_member(head: bytes, partial: bool = False) -> bool:
+    """Whether these 18 bytes are a BGZF member's header (`partial`: as many of them as there are)."""
+    if len(head) < 18:
+        return partial and (b"\x1f\x8b\x08\x04".startswith(head[:4]) or head[:4] == b"\x1f\x8b\x08\x04")
+    return head[:4] == b"\x1f\x8b\x08\x04" and head[10:16] == b"\x06\x00BC\x02\x00"

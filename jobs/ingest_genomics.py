@@ -1,0 +1,28 @@
+"""VCF files of the raw zone to `variants`, `genotypes` and `samples`."""
+
+from features.contract.settings import Settings
+from features.lake import Written
+from jobs.frame import Context, Job
+from jobs.script import main
+
+
+def _body(context: Context) -> Written:
+    from features.genomics.ingest import ingest_genomics
+
+    return ingest_genomics(context.spark, context.lake, context.settings, context.keyer, context.files)
+
+
+def _writes(settings: Settings) -> list[str]:
+    return ["variants", "genotypes", "samples", "quarantine/ingest_genomics"] if settings.genomics else []
+
+
+JOB = Job(
+    name="ingest_genomics",
+    body=_body,
+    writes=_writes,
+    sections=lambda settings: [settings.genomics, settings.identity],
+    raw=lambda settings: settings.genomics.paths if settings.genomics else [],
+)
+
+if __name__ == "__main__":
+    main(JOB)

@@ -1,0 +1,44 @@
+"""The seven stages in the order of the data."""
+
+from features.contract.errors import ConfigError
+from jobs import (
+    build_features,
+    ingest_clinical,
+    ingest_genomics,
+    ingest_imaging,
+    report,
+    score_population,
+    train_model,
+)
+from jobs.frame import Job
+
+STAGES: tuple[Job, ...] = (
+    ingest_genomics.JOB,
+    ingest_clinical.JOB,
+    ingest_imaging.JOB,
+    build_features.JOB,
+    train_model.JOB,
+    score_population.JOB,
+    report.JOB,
+)
+
+
+def stages_between(first: str | None, last: str | None) -> list[Job]:
+    """The stages from `first` to `last`, both included."""
+    start = 0 if first is None else position(first)
+    stop = len(STAGES) if last is None else position(last) + 1
+    if stop <= start:
+        raise ConfigError(f"--from {first} --to {last}: the first comes after the last; the order is {_names()}")
+    return list(STAGES[start:stop])
+
+
+def position(name: str) -> int:
+    """Where a stage stands; an error that lists the stages for an unknown one."""
+    for index, job in enumerate(STAGES):
+        if job.name == name:
+            return index
+    raise ConfigError(f"{name}: no such stage; the stages are {_names()}")
+
+
+def _names() -> str:
+    return ", ".join(job.name for job in STAGES)

@@ -1,0 +1,49 @@
+"""Train every task's model on its published training table; out come signed bundles."""
+
+from features.lake import Written
+from jobs.frame import Context, Job
+from jobs.script import main
+from jobs.tracking import track
+from models.evaluate.results import Metrics
+
+
+def _body(context: Context) -> Written:
+    from models.train.task import train_task
+
+    settings = context.settings
+    spark = context.spark if settings.launch.launcher == "spark" else None
+    work = context.lake / f"_work/{context.run_id}"
+    digests, counts = {}, {}
+    try:
+        for task in settings.tasks:
+            trained = train_task(context.lake, context.runs, settings, task, work / task.name, spark)
+            digests[f"models/{task.name}"] = trained.digest
+            counts[task.name] = {"rows": trained.rows} | headline(trained.metrics)
+    finally:
+        work.delete()
+    return Written({}, counts, digests)
+
+
+def headline(metrics: Metrics) -> dict[str, object]:
+    """The primary metric of every predictor, by evaluation: what the summary and `runs` keep."""
+    return {
+        evaluation.evaluation: {
+            predictor.name: {evaluation.primary: predictor.metrics[evaluation.primary].model_dump()}
+            for predictor in evaluation.predictors
+            if evaluation.primary in predictor.metrics
+        }
+        for evaluation in metrics.evaluations
+    }
+
+
+JOB = Job(
+    name="train_model",
+    body=_body,
+    reads=lambda settings: [f"training/{task.name}" for task in settings.tasks],
+    writes=lambda settings: [f"models/{task.name}" for task in settings.tasks],
+    sections=lambda settings: [settings.baseline, settings.launch, *settings.tasks],
+    after=track,
+)
+
+if __name__ == "__main__":
+    main(JOB)

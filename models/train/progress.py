@@ -1,0 +1,57 @@
+"""One live line from rank 0 to the launcher, and how the launcher shows it."""
+
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+MARK = "riskloom-progress "
+_LINE = re.compile(re.escape(MARK) + r"(.*)")
+
+
+def report(fit: str, epoch: int, epochs: int, numbers: Mapping[str, Any]) -> None:
+    """Rank 0 says how far it is; the other ranks keep silent."""
+    import horovod.tensorflow as hvd
+
+    if hvd.rank() == 0:
+        sys.stderr.write(
+            f"{MARK}{fit}: epoch {epoch + 1} of at most {epochs}, loss {numbers['loss']:.4f}, "
+            f"tuning {numbers['tuning_loss']:.4f}, {numbers['rows_per_second']:,.0f} rows/s, "
+            f"{100 * numbers['feed_wait_share']:.0f} % waiting for data\n"
+        )
+        sys.stderr.flush()
+
+
+class LiveLine:
+    """Shows the newest progress line of a growing log: over itself on a terminal, else each fit's last."""
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+        self._at = 0
+        self._last = ""
+
+    def update(self) -> None:
+        if not self._log.exists():
+            return
+        with self._log.open("rb") as stream:
+            stream.seek(self._at)
+            new = stream.read()
+        complete = new[: new.rfind(b"\n") + 1]
+        self._at += len(complete)
+        for line in _LINE.findall(complete.decode(errors="replace")):
+            self._show(line)
+
+    def close(self) -> None:
+        self.update()
+        if self._last:
+            sys.stderr.write("\n" if sys.stderr.isatty() else f"{self._last}\n")
+            sys.stderr.flush()
+
+    def _show(self, line: str) -> None:
+        if sys.stderr.isatty():
+            sys.stderr.write(f"\r\x1b[K{line}")
+            sys.stderr.flush()
+        elif self._last and self._last.partition(":")[0] != line.partition(":")[0]:
+            sys.stderr.write(f"{self._last}\n")
+        self._last = line

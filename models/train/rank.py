@@ -1,0 +1,102 @@
+"""What every rank runs: each fit in turn, in step with the other ranks."""
+
+import os
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+from types import TracebackType
+
+from features.contract.errors import ExitCode, RiskloomError
+from features.contract.paths import Location
+from models.train.environment import configure, prepare
+from models.train.fit import Fit, TrainJob
+
+# Set by the launchers of one machine.
+LAUNCHER_PID = "RISKLOOM_LAUNCHER_PID"
+LOG_FOLDER = "RISKLOOM_LOG_FOLDER"
+# A rank that only lost its peers says so, and the launcher looks for the one that failed first.
+LOST_PEERS = 75
+LOST_PEERS_SIGNS = (
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "HorovodInternalError",
+    "Horovod has been shut down",
+)
+
+
+def train_rank(job_json: str) -> None:
+    """Train every fit of the job as one rank of Horovod; the results lie below the job's `work_uri`."""
+    job = TrainJob.from_json(job_json)
+    prepare(job.deterministic)
+    import horovod.tensorflow as hvd
+    import tensorflow as tf
+
+    hvd.init()
+    try:
+        configure(tf, hvd.local_rank(), hvd.local_size(), job.deterministic)
+        for fit in job.fits:
+            _train(job, fit)
+    finally:
+        hvd.shutdown()
+
+
+def _train(job: TrainJob, fit: Fit) -> None:
+    import horovod.tensorflow as hvd
+    import keras
+
+    from models.train.loop import Training
+    from models.train.outputs import write_network, write_predictions
+
+    keras.backend.clear_session()
+    folder = Location(job.work_uri) / fit.name
+    training = Training(job.manifest, fit)
+    history = training.run()
+    if hvd.rank() == 0:
+        write_network(folder, training.network, history)
+    for split, parts in fit.evaluate.items():
+        target = folder / f"predictions/{split}-{hvd.rank()}.parquet"
+        write_predictions(target, training.predictions(parts))
+
+
+def main() -> None:
+    """`python -m models.train.rank JOB_JSON_URI`, under a launcher."""
+    if LOG_FOLDER in os.environ:
+        _log_to(Path(os.environ[LOG_FOLDER]) / f"rank-{os.environ['HOROVOD_RANK']}.log")
+    if LAUNCHER_PID in os.environ:
+        threading.Thread(target=_end_with, args=(int(os.environ[LAUNCHER_PID]),), daemon=True).start()
+    try:
+        train_rank(Location(sys.argv[1]).read_bytes().decode())
+    except BaseException as error:  # noqa: BLE001
+        _exit(error, error.__traceback__)
+
+
+def _log_to(path: Path) -> None:
+    """Both streams of this process, C++ included, go to the log."""
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+
+
+def _end_with(launcher: int) -> None:
+    """A launcher that is killed cannot stop its ranks; they see it themselves."""
+    while Path(f"/proc/{launcher}").exists():
+        time.sleep(0.5)
+    os._exit(LOST_PEERS)
+
+
+def _exit(error: BaseException, trace: TracebackType | None) -> None:
+    """Leave at once: Horovod's own shutdown would wait for peers that wait for us."""
+    if isinstance(error, RiskloomError):
+        sys.stderr.write(f"{error}\n")
+        code = int(error.exit_code)
+    else:
+        traceback.print_exception(type(error), error, trace)
+        code = LOST_PEERS if any(sign in repr(error) for sign in LOST_PEERS_SIGNS) else int(ExitCode.BUG)
+    sys.stderr.flush()
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    main()

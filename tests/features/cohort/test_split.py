@@ -1,0 +1,74 @@
+"""The same person never sits on both sides of a split."""
+
+from collections import Counter
+
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as sf
+
+from features.cohort.split import assign_split, certify, check_split
+from features.contract.errors import ConfigError
+from features.contract.settings import SplitSettings
+from tests.features.assembly.rows import by_person, key
+
+SPLIT = SplitSettings(held_out=0.2, tuning=0.1, folds=4, seed=7)
+
+
+def _people(spark: SparkSession, number: int) -> DataFrame:
+    return spark.createDataFrame([(key(str(i)),) for i in range(number)], "person_key string")
+
+
+def test_a_place_depends_on_the_person_alone_and_stays_when_others_come(spark: SparkSession) -> None:
+    few = by_person(assign_split(_people(spark, 500), SPLIT), "split", "fold")
+    many = by_person(assign_split(_people(spark, 3000), SPLIT), "split", "fold")
+    assert few.items() <= many.items()
+    shares = Counter(split for split, _ in many.values())
+    assert abs(shares["held_out"] / 3000 - 0.2) < 0.03
+    assert abs(shares["tuning"] / 3000 - 0.1) < 0.03
+
+
+def test_another_seed_gives_another_split(spark: SparkSession) -> None:
+    other = SPLIT.model_copy(update={"seed": 8})
+    people = _people(spark, 300)
+    assert by_person(assign_split(people, SPLIT), "split") != by_person(assign_split(people, other), "split")
+
+
+def test_only_people_to_learn_from_have_a_fold(spark: SparkSession) -> None:
+    placed = by_person(assign_split(_people(spark, 2000), SPLIT), "split", "fold").values()
+    assert {fold for split, fold in placed if split == "held_out"} == {-1}
+    folds = Counter(fold for split, fold in placed if split != "held_out")
+    assert set(folds) == {0, 1, 2, 3}
+    assert min(folds.values()) > 0.8 * max(folds.values())
+    without = assign_split(_people(spark, 50), SPLIT.model_copy(update={"folds": 0}))
+    assert set(by_person(without, "fold").values()) == {-1}
+
+
+def test_the_certificate_counts_rows_that_are_the_same_on_both_sides(spark: SparkSession) -> None:
+    rows = spark.createDataFrame(
+        [
+            ("a", "train", [1.0, float("nan")], True),
+            ("b", "held_out", [1.0, float("nan")], True),
+            ("c", "held_out", [2.0, 1.0], True),
+            ("d", "held_out", [2.0, 1.0], True),
+            ("e", "train", [0.0, 0.0], False),
+            ("f", "held_out", [0.0, 0.0], False),
+        ],
+        "person_key string, split string, x_clinical array<float>, has_clinical boolean",
+    )
+    found = certify(rows)
+    assert (found.persons, found.distinct_persons, found.persons_in_two_splits) == (6, 6, 0)
+    assert found.identical_rows_across_splits == 2
+
+
+@pytest.mark.parametrize("split", ["train", "held_out"])
+def test_a_person_twice_is_fatal(spark: SparkSession, split: str) -> None:
+    rows = spark.createDataFrame([("a", "train"), ("a", split)], "person_key string, split string")
+    rows = rows.withColumn("x_clinical", sf.lit("x")).withColumn("has_clinical", sf.lit(True))
+    with pytest.raises(AssertionError, match="not person-disjoint"):
+        certify(rows)
+
+
+@pytest.mark.parametrize("split", [{"held_out": 0.6, "tuning": 0.4}, {"folds": 2}])
+def test_a_split_that_leaves_no_one_to_train_on_is_refused(split: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match="to train on"):
+        check_split(SplitSettings.model_validate(split))

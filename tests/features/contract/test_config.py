@@ -1,0 +1,131 @@
+"""A wrong configuration is told by file, line, key and what was expected."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from features.contract.config import config_digest, load_settings, resolved_yaml
+from features.contract.errors import ConfigError
+
+STUDY = """\
+name: study
+raw: raw
+lake: lake
+identity: {namespace: hospital}
+clinical:
+  latest: 2024-01-01
+  sources:
+    - name: persons
+      path: persons.csv
+      person_id: id
+tasks:
+  - name: t
+    cohort: {index_date: 2020-01-01}
+    outcome: {name: stroke, kind: binary, code: DIAGNOSIS//I63, horizon_days: 365}
+    features:
+      clinical:
+        - {name: age, aggregate: age}
+    scoring: {as_of: 2021-01-01}
+"""
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    path = tmp_path / "study.yaml"
+    path.write_text(STUDY)
+    return path
+
+
+def changed(study: Path, old: str, new: str) -> str:
+    assert old in STUDY
+    study.write_text(STUDY.replace(old, new))
+    return str(study)
+
+
+def test_a_resolved_file_loads_to_the_same_settings(study: Path, tmp_path: Path) -> None:
+    settings = load_settings(str(study), overrides=["launch.ranks=3"])
+    resolved = tmp_path / "resolved.yaml"
+    resolved.write_text(resolved_yaml(settings))
+    assert load_settings(str(resolved), profile="yarn") == settings
+    assert settings.launch.ranks == 3
+
+
+def test_an_unknown_key_names_line_and_nearest(study: Path) -> None:
+    config = changed(study, "horizon_days: 365", "horizon_dais: 365")
+    with pytest.raises(ConfigError) as error:
+        load_settings(config)
+    assert f"{config}:14: tasks.0.outcome.horizon_dais: unknown key; did you mean horizon_days?" in str(
+        error.value
+    )
+    assert "tasks.0.outcome.horizon_days: this key is needed" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("2024-01-01", "soon", ":6: clinical.latest"),
+        ("kind: binary", "kind: both", "'binary' or 'survival', not 'both'"),
+        ("index_date: 2020-01-01", "minimum_age_years: 18", "give either index_date or index_event"),
+        ("name: study", "name: Study 1", "name: String should match"),
+        (
+            "{name: age, aggregate: age}",
+            "{name: s, aggregate: any, code: DIAGNOSIS//I63}",
+            "cannot be its feature",
+        ),
+    ],
+)
+def test_wrong_values_are_named(study: Path, old: str, new: str, expected: str) -> None:
+    with pytest.raises(ConfigError, match=expected.replace("(", r"\(")):
+        load_settings(changed(study, old, new))
+
+
+def test_genes_and_codes_that_define_a_label_cannot_be_features(study: Path) -> None:
+    genomics = "      genomics: {genes: [TP53, IDH1]}\n      clinical:"
+    text = STUDY.replace("code: DIAGNOSIS//I63", "genes: [IDH1]").replace(
+        "      clinical:\n        -", genomics + "\n        -"
+    )
+    study.write_text(text + "genomics: {paths: [a.vcf.gz], build: GRCh38}\n")
+    with pytest.raises(ConfigError, match="IDH1 defines the outcome stroke"):
+        load_settings(str(study))
+    study.write_text(study.read_text().replace("[TP53, IDH1]", "[TP53], total_burden: true"))
+    with pytest.raises(ConfigError, match="total_burden defines the outcome"):
+        load_settings(str(study))
+
+
+def test_overrides_reach_into_lists_and_errors_name_them(study: Path) -> None:
+    settings = load_settings(
+        str(study), overrides=["tasks.0.model.epochs=2", "tasks.0.features.clinical.0.name=years"]
+    )
+    assert (settings.tasks[0].model.epochs, settings.tasks[0].features.clinical[0].name) == (2, "years")
+    with pytest.raises(ConfigError, match="expected key=value"):
+        load_settings(str(study), overrides=["epochs"])
+    with pytest.raises(ConfigError, match="item 3 of a list of 1"):
+        load_settings(str(study), overrides=["tasks.3.name=x"])
+
+
+def test_a_missing_file_and_an_unknown_profile_are_told(study: Path) -> None:
+    with pytest.raises(ConfigError, match="no such file"):
+        load_settings("nowhere.yaml")
+    with pytest.raises(ConfigError, match="expected one of laptop, yarn"):
+        load_settings(str(study), profile="cloud")
+    study.write_text("name: [")
+    with pytest.raises(ConfigError, match="not valid YAML"):
+        load_settings(str(study))
+
+
+def test_the_digest_ignores_the_order_of_keys(study: Path) -> None:
+    first = load_settings(str(study))
+    study.write_text(yaml.safe_dump(yaml.safe_load(STUDY), sort_keys=True))
+    assert config_digest(load_settings(str(study))) == config_digest(first)
+    assert config_digest(load_settings(str(study), overrides=["launch.ranks=3"])) != config_digest(first)
+
+
+@pytest.mark.parametrize("name", ["demo", "lgg"])
+def test_the_shipped_configurations_are_valid_wherever_one_stands(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = load_settings(f"conf/{name}.yaml", raw="/raw")
+    assert settings.name == name
+    assert settings.identity.key_uri == f"{settings.lake}.keys/identity.key"

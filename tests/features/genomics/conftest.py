@@ -1,0 +1,72 @@
+"""Small VCF files in sight of the test that reads them, and an ingest into a lake of its own."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from deltalake import DeltaTable
+from pyspark.sql import SparkSession
+
+from features.contract.paths import Location
+from features.contract.persons import PersonKeyer
+from features.contract.settings import GenomicsSettings, Settings
+from features.genomics.ingest import ingest_genomics
+from features.lake import Written
+
+TABLES = ("variants", "genotypes", "samples", "quarantine/ingest_genomics")
+GENOMICS = GenomicsSettings(paths=["*"], build="GRCh38", gene_field="GENE", consequence_field="VC")
+
+WriteVcf = Callable[..., Path]
+Tables = dict[str, pd.DataFrame]
+Ingest = Callable[..., tuple[Written, Tables]]
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def write_vcf(raw: Path) -> WriteVcf:
+    """Write a VCF with a sound header; records are given with spaces for tabs."""
+
+    def write(name: str, samples: Sequence[str], records: Sequence[str], end: str = "\n") -> Path:
+        contigs = [f"##contig=<ID={contig},length=1000000>" for contig in ("1", "chr1", "2", "X")]
+        columns = ["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO", "FORMAT", *samples]
+        lines = [
+            "##fileformat=VCFv4.3",
+            *contigs,
+            '##INFO=<ID=GENE,Number=1,Type=String,Description="gene">',
+            '##INFO=<ID=VC,Number=1,Type=String,Description="consequence">',
+            '##FORMAT=<ID=GT,Number=1,Type=String,Description="genotype">',
+            "\t".join(columns),
+            *(record.replace(" ", "\t") for record in records),
+        ]
+        (raw / name).write_text(end.join(lines) + end, newline="")
+        return raw / name
+
+    return write
+
+
+@pytest.fixture
+def ingest(spark: SparkSession, lake: Location, raw: Path, keyer: PersonKeyer) -> Ingest:
+    """Run the ingest over the raw folder; what it wrote, and its tables by path."""
+
+    def run(
+        genomics: GenomicsSettings = GENOMICS, keyer: PersonKeyer = keyer, folder: Path = raw
+    ) -> tuple[Written, Tables]:
+        root = Location.parse(str(folder))
+        settings = Settings.model_construct(
+            name="tests", raw=root.uri, lake=lake.uri, identity=keyer.identity, genomics=genomics
+        )
+        files = [file for file in root.files() if Path(file.path).match(genomics.paths[0])]
+        written = ingest_genomics(spark, lake, settings, keyer, files)
+        versions = written.tables.items()
+        return written, {
+            table: DeltaTable(f"{lake.uri}/{table}", version=version).to_pandas() for table, version in versions
+        }
+
+    return run

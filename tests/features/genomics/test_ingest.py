@@ -1,0 +1,144 @@
+"""The whole ingest: every record accounted for, blocks side by side, counts as plink2 counts them."""
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from features.contract.errors import DataGateError
+from features.contract.persons import PersonKeyer
+from features.contract.settings import GenomicsSettings, IdentitySettings
+from features.genomics.packing import unpack
+from features.lake import Written
+
+Ingest = Callable[..., tuple[Written, dict[str, pd.DataFrame]]]
+LGG = Path(__file__).parents[4] / "shared" / "data" / "lgg"
+
+
+def test_every_record_is_accounted_for(ingest: Ingest, write_vcf: Callable[..., Path], keyer: PersonKeyer) -> None:
+    write_vcf(
+        "a.vcf",
+        ["A-1", "A-2", "nobody", "A-1-02"],
+        [
+            "chr1 100 rs1 A C . PASS GENE=G1;VC=Missense GT 0/1 1/1 0/0 0/0",
+            "1 100 . A C . PASS . GT 0/0 0/0 0/0 0/0",  # the same variant: the first stays
+            "1 200 rs2 A C,T,* . q10 . GT 0/2 1/2 0/0 0/0",
+            "1 300 . A C . PASS . GT 0/1",
+            "1 400 . A C . PASS . GT ./1 0/0 0/0 0/0",
+        ],
+    )
+    write_vcf("b.vcf", ["B-1"], ["1 100 . A C . q10 . GT 1/1", "X 5 . G T . PASS . GT ."])
+    written, tables = ingest()
+
+    first, second = keyer.path_digest("a.vcf"), keyer.path_digest("b.vcf")
+    assert written.counts["balances"] == {
+        first: {
+            "records": 5,
+            "expanded": 2,
+            "used": 3,
+            "merged": 1,
+            "quarantined": {"columns": 1, "half_call": 1, "symbolic": 1},
+        },
+        second: {"records": 2, "expanded": 0, "used": 2, "merged": 0, "quarantined": {}},
+    }
+    counts = {name: count for name, count in written.counts.items() if name.startswith("sample")}
+    assert counts == {"samples": 3, "sample_blocks": 2, "samples_refused": 1, "samples_merged": 1}
+
+    refused = tables["quarantine/ingest_genomics"]
+    assert sorted(refused["rule"]) == ["columns", "half_call", "identifier", "symbolic"]
+    assert set(refused["source_digest"]) == {first}
+    assert set(refused["job"]) == {"ingest_genomics"}
+
+    variants = tables["variants"].set_index("variant_key")
+    assert sorted(variants.index) == ["GRCh38:1:100:A:C", "GRCh38:1:200:A:C", "GRCh38:1:200:A:T", "GRCh38:X:5:G:T"]
+    shared = variants.loc["GRCh38:1:100:A:C"]  # one row in each of two blocks
+    assert shared[["n_hom_ref", "n_het", "n_hom_alt", "n_missing"]].tolist() == [0, 1, 2, 0]
+    assert (shared["gene"], shared["consequence"], list(shared["filters"])) == ("G1", "Missense", [])
+    absent = variants.loc["GRCh38:1:200:A:T"]  # no row in the block of B-1: missing there
+    assert absent[["n_het", "n_missing", "allele_number"]].tolist() == [2, 1, 4]
+    assert absent["call_rate"] == pytest.approx(2 / 3)
+    nobody = variants.loc["GRCh38:X:5:G:T"]
+    assert nobody[["n_missing", "allele_number", "call_rate"]].tolist() == [3, 0, 0]
+    assert nobody[["allele_frequency", "hwe_exact_p", "hwe_mid_p"]].isna().all()
+
+    samples = tables["samples"].set_index("person_key")
+    one = samples.loc[keyer.person_key("A-1")]
+    assert one[["sample_index", "n_het", "n_hom_alt", "call_rate"]].tolist() == [0, 2, 0, 1]
+    other = samples.loc[keyer.person_key("B-1")]
+    assert other[["sample_index", "n_het", "n_hom_alt", "call_rate"]].tolist() == [0, 0, 1, 0.5]
+    assert len(samples) == 3
+
+    genotypes = tables["genotypes"].set_index(["sample_block", "variant_key"])
+    calls = genotypes.loc[(one["sample_block"], "GRCh38:1:200:A:T"), "calls"]
+    assert unpack(calls, 2).tolist() == [1, 1]
+
+
+def test_nothing_to_read_stops_the_job(ingest: Ingest, write_vcf: Callable[..., Path]) -> None:
+    with pytest.raises(DataGateError, match="no file below the raw root"):
+        ingest()
+    write_vcf("a.vcf", ["A-1"], ["1 0 . A C . PASS . GT 0/1"])
+    with pytest.raises(DataGateError, match=r"none of 1 records could be used \(rules: position\)"):
+        ingest()
+
+
+def plink2(raw: Path, out: Path) -> dict[str, pd.DataFrame]:
+    command = ["plink2", "--vcf", str(raw / "a.vcf"), "--geno-counts", "--freq", "--missing", "--sample-counts"]
+    for midp in ([], ["midp"]):
+        name = f"{out}{'_mid' if midp else ''}"
+        subprocess.run([*command, "--hardy", *midp, "--out", name], check=True, capture_output=True)
+    kinds = ["gcount", "afreq", "scount", "smiss", "hardy"]
+    tables = {kind: pd.read_csv(f"{out}.{kind}", sep="\t") for kind in kinds}
+    return tables | {"midp": pd.read_csv(f"{out}_mid.hardy", sep="\t")}
+
+
+def test_counts_are_those_of_plink2(
+    ingest: Ingest, write_vcf: Callable[..., Path], raw: Path, tmp_path: Path, keyer: PersonKeyer
+) -> None:
+    if shutil.which("plink2") is None:
+        pytest.skip("plink2 is not installed")
+    rng, texts = np.random.default_rng(7), np.array(["0/0", "0|1", "1/1", "./.", "1", "0"])
+    names = [f"A-{i}" for i in range(61)]
+    records = [
+        f"1 {100 + site} rs{site} A C . PASS . GT "
+        + " ".join(rng.choice(texts, 61, p=[0.5, 0.25, 0.1, 0.05, 0.05, 0.05]))
+        for site in range(300)
+    ]
+    write_vcf("a.vcf", names, records)
+    _, tables = ingest()
+    expected = plink2(raw, tmp_path / "plink")
+
+    found = tables["variants"].sort_values("position")
+    counts = expected["gcount"][["HOM_REF_CT", "HET_REF_ALT_CTS", "TWO_ALT_GENO_CTS", "MISSING_CT"]]
+    np.testing.assert_array_equal(found[["n_hom_ref", "n_het", "n_hom_alt", "n_missing"]], counts)
+    np.testing.assert_array_equal(found["allele_number"], expected["afreq"]["OBS_CT"])
+    np.testing.assert_allclose(found["allele_frequency"], expected["afreq"]["ALT_FREQS"], rtol=1e-5)
+    np.testing.assert_allclose(found["hwe_exact_p"], expected["hardy"]["P"], rtol=1e-4)
+    np.testing.assert_allclose(found["hwe_mid_p"], expected["midp"]["MIDP"], rtol=1e-4)
+
+    samples = tables["samples"].sort_values("sample_index")
+    assert samples["person_key"].tolist() == [keyer.person_key(name) for name in names]
+    np.testing.assert_array_equal(samples["n_het"], expected["scount"]["HET_SNP_CT"])
+    np.testing.assert_array_equal(samples["n_hom_alt"], expected["scount"]["HOM_ALT_SNP_CT"])
+    np.testing.assert_allclose(1 - samples["call_rate"], expected["smiss"]["F_MISS"], atol=1e-5)
+
+
+def test_the_glioma_calls_of_511_people_go_through(ingest: Ingest) -> None:
+    if not LGG.is_dir():
+        pytest.skip(f"the glioma data are not at {LGG}")
+    identity = IdentitySettings(namespace="tcga", case="upper", pattern=r"^(TCGA-[A-Z0-9]{2}-[A-Z0-9]{4})")
+    genomics = GenomicsSettings(
+        paths=["*.vcf.gz"], build="GRCh37", gene_field="GENE", consequence_field="VC", somatic=True
+    )
+    written, tables = ingest(genomics, PersonKeyer(bytes(range(32)), identity), LGG)
+    (balance,) = written.counts["balances"].values()
+    assert balance == {"records": 39_822, "expanded": 48, "used": 39_870, "merged": 0, "quarantined": {}}
+    variants = tables["variants"]
+    assert (len(variants), len(tables["genotypes"]), len(tables["samples"])) == (39_870, 39_870, 511)
+    assert variants["n_het"].sum() == tables["samples"]["n_het"].sum() == 40_604
+    assert (variants["filters"].str.len() == 0).sum() == 35_252 + (len(variants) - 39_822)
+    assert variants[["hwe_exact_p", "hwe_mid_p"]].isna().all(axis=None)
+    assert set(variants.loc[variants["position"] == 209_113_113, "gene"]) == {"IDH1"}

@@ -1,0 +1,92 @@
+"""Every line of a split file is read exactly once, wherever the cuts fall."""
+
+import gzip
+import random
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from isal import isal_zlib
+
+from features import raw_text
+from features.contract.errors import DataGateError
+from features.contract.paths import FileStat, Location
+from features.raw_text import BGZF_END, Codec, Split, detect_codec, plan_splits, read_chunks
+
+
+def bgzip(data: bytes, block: int = 700) -> bytes:
+    """BGZF by its specification, with small blocks so that lines straddle them."""
+    members = []
+    for at in range(0, len(data), block):
+        deflater = isal_zlib.compressobj(1, wbits=-15)
+        body = deflater.compress(data[at : at + block]) + deflater.flush()
+        size = len(body) + 25
+        tail = isal_zlib.crc32(data[at : at + block]).to_bytes(4, "little") + len(data[at : at + block]).to_bytes(
+            4, "little"
+        )
+        members.append(
+            bytes.fromhex("1f8b08040000000000ff0600424302 00".replace(" ", ""))
+            + size.to_bytes(2, "little")
+            + body
+            + tail
+        )
+    return b"".join(members) + BGZF_END
+
+
+def read_all(root: Path, name: str, codec: Codec, cuts: list[int]) -> bytes:
+    splits = [Split(f"file://{root}", name, "digest", codec, a, b) for a, b in pairwise(cuts)]
+    return b"".join(chunk.data for split in splits for chunk in read_chunks(split))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.binary(max_size=2000).map(lambda b: b.replace(b"\n", b"")), min_size=1, max_size=40), st.integers()
+)
+def test_lines_are_read_once_wherever_the_cuts_fall(
+    tmp_path_factory: pytest.TempPathFactory, lines: list[bytes], seed: int
+) -> None:
+    root, text = tmp_path_factory.mktemp("raw"), b"\n".join(lines) + b"\n"
+    for name, stored, codec in (("a.txt", text, Codec.PLAIN), ("a.gz", bgzip(text), Codec.BGZF)):
+        (root / name).write_bytes(stored)
+        inner = random.Random(seed).sample(range(len(stored)), k=min(3, len(stored)))
+        assert read_all(root, name, codec, sorted({0, len(stored), *inner})) == text
+
+
+def test_a_location_leads_back_to_the_bytes(tmp_path: Path) -> None:
+    text = b"".join(b"line %d\n" % i for i in range(500))
+    (tmp_path / "a").write_bytes(text)
+    chunk = next(read_chunks(Split(f"file://{tmp_path}", "a", "d", Codec.PLAIN, 100, len(text))))
+    position = chunk.data.index(b"line 77\n")
+    offset, length = map(int, chunk.location(position, 8).split("+"))
+    assert text[offset : offset + length] == b"line 77\n"
+
+
+def test_the_codec_is_known_by_content_not_by_name(tmp_path: Path) -> None:
+    for content, codec in ((b"plain", Codec.PLAIN), (gzip.compress(b"x"), Codec.GZIP), (bgzip(b"x"), Codec.BGZF)):
+        (tmp_path / "same.name").write_bytes(content)
+        assert detect_codec(Location.parse(str(tmp_path / "same.name")), len(content), "d") is codec
+
+
+@pytest.mark.parametrize("cut", [1, 28, 29, 300])
+def test_a_bgzip_cut_anywhere_is_refused(tmp_path: Path, cut: int) -> None:
+    stored = bgzip(random.Random(1).randbytes(5000) + b"\n")[:-cut]
+    (tmp_path / "cut.gz").write_bytes(stored)
+    with pytest.raises(DataGateError, match="cut short"):
+        plan_splits(Location.parse(str(tmp_path)), [(FileStat("cut.gz", len(stored), 0), "digest")], 1 << 20)
+
+
+def test_a_gzip_cut_short_is_refused(tmp_path: Path) -> None:
+    stored = gzip.compress(random.Random(1).randbytes(100_000))[:-1000]
+    (tmp_path / "cut.gz").write_bytes(stored)
+    with pytest.raises(DataGateError, match="damaged"):
+        read_all(tmp_path, "cut.gz", raw_text.Codec.GZIP, [0, len(stored)])
+
+
+def test_damaged_bytes_inside_a_bgzip_are_refused(tmp_path: Path) -> None:
+    stored = bytearray(bgzip(random.Random(1).randbytes(5000) + b"\n"))
+    stored[1500] ^= 0xFF
+    (tmp_path / "bad.gz").write_bytes(stored)
+    with pytest.raises(DataGateError, match="damaged"):
+        read_all(tmp_path, "bad.gz", Codec.BGZF, [0, len(stored)])

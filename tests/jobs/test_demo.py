@@ -1,0 +1,211 @@
+"""The whole way on the simulated raw zone: what a newcomer's first command does."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from features.contract.errors import ExitCode
+from features.contract.paths import Location
+from features.contract.runs import Runs, open_delta
+from features.simulation.raw_zone import Truth, load_truth
+from jobs.cli.recovered import dirt_found
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SOURCE_ID = re.compile(rb"(?i)RLM[-_]?[0-9]{6}")
+RISKLOOM = str(Path(sys.executable).parent / "riskloom")
+
+
+@dataclass(frozen=True)
+class Demo:
+    """A finished run of 600 people: its folder, and all that it printed."""
+
+    folder: Path
+    output: str
+    log: str
+
+    def riskloom(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return riskloom(self.folder, *words)
+
+    @property
+    def lake(self) -> Location:
+        return Location.parse(str(self.folder / "lake"))
+
+    def table(self, name: str) -> pa.Table:
+        found = open_delta(self.lake, name, Runs.read(self.lake).version(name))
+        assert found is not None
+        return found.to_pyarrow_table()
+
+    @property
+    def truth(self) -> Truth:
+        found = load_truth(Location.parse(str(self.folder / "raw")))
+        assert found is not None
+        return found
+
+
+def riskloom(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """The command, from an environment that knows nothing but the path."""
+    bare = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")}
+    where = ["--raw", str(folder / "raw"), "--lake", str(folder / "lake")]
+    command = [RISKLOOM, *words, *(where if words[0] not in ("show", "trace", "simulate") else [])]
+    small = ["--set", "tasks.0.model.epochs=3", "--set", "tasks.0.model.single_modality=false"]
+    command += small if words[0] not in ("show", "trace", "simulate", "recovered") else []
+    return subprocess.run(command, capture_output=True, text=True, env=bare, cwd=REPOSITORY, check=False)
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    folder = tmp_path_factory.mktemp("demo")
+    simulated = riskloom(folder, "simulate", "--raw", str(folder / "raw"), "--people", "600")
+    assert simulated.returncode == 0, simulated.stderr
+    ended = riskloom(folder, "run", "conf/demo.yaml")
+    assert ended.returncode == 0, ended.stderr[-4000:]
+    return Demo(folder, ended.stdout, ended.stderr)
+
+
+def test_each_stage_prints_one_line_of_json(demo: Demo) -> None:
+    summaries = [json.loads(line) for line in demo.output.splitlines()]
+    assert [summary["job"] for summary in summaries] == [
+        "ingest_genomics",
+        "ingest_clinical",
+        "ingest_imaging",
+        "build_features",
+        "train_model",
+        "score_population",
+        "report",
+    ]
+    assert {summary["status"] for summary in summaries} == {"succeeded"}
+
+
+@pytest.mark.parametrize("job", ["ingest_genomics", "ingest_clinical", "ingest_imaging"])
+def test_the_dirt_found_is_the_dirt_planted(demo: Demo, job: str) -> None:
+    assert dirt_found(Runs.read(demo.lake), job) == demo.truth.planted[job]
+
+
+def test_everybody_has_a_prediction_or_a_reason(demo: Demo) -> None:
+    predictions, persons = demo.table("predictions"), demo.table("persons")
+    assert sorted(predictions["person_key"].to_pylist()) == sorted(persons["person_key"].to_pylist())
+    scored = predictions.filter(pc.equal(predictions["status"], "scored"))
+    others = predictions.filter(pc.not_equal(predictions["status"], "scored"))
+    assert scored.num_rows > 300
+    assert scored["risk"].null_count == 0
+    assert others["reason"].null_count == 0
+
+
+def test_a_person_without_an_image_is_still_scored(demo: Demo) -> None:
+    population, predictions = (
+        demo.table("population/t2d"),
+        demo.table("predictions").select(["person_key", "status"]),
+    )
+    joined = predictions.join(population.select(["person_key", "has_imaging"]), "person_key")
+    without = joined.filter(pc.and_(pc.invert(joined["has_imaging"]), pc.equal(joined["status"], "scored")))
+    assert without.num_rows > 20
+
+
+def test_nothing_printed_or_published_names_a_person(demo: Demo) -> None:
+    names = planted_names(demo.folder / "raw")
+    texts = {"output": demo.output.encode(), "log": demo.log.encode()}
+    texts |= {str(file): readable(file) for file in (demo.folder / "lake").rglob("*") if file.is_file()}
+    found = {(where, name) for where, text in texts.items() for name in names if name in text}
+    found |= {(where, match) for where, text in texts.items() for match in re.findall(SOURCE_ID, text)}
+    assert len(texts) > 50
+    assert not found
+    assert not [file for file in (demo.folder / "lake").rglob("*") if "rlm" in file.name.lower()]
+
+
+def readable(file: Path) -> bytes:
+    """A file's bytes; of Parquet, its values, which compression would hide."""
+    if file.suffix != ".parquet":
+        return file.read_bytes()
+    columns = pq.read_table(file).drop_columns(
+        [c for c in pq.read_schema(file).names if c in ("pixels", "calls", "x_imaging")]
+    )
+    return str(columns.to_pylist()).encode()
+
+
+def planted_names(raw: Path) -> set[bytes]:
+    """The patients' names in the DICOM headers."""
+    from pydicom import dcmread
+
+    names = set()
+    for file in sorted(raw.glob("imaging/*/*.dcm"))[:50]:
+        header = dcmread(file, force=True, stop_before_pixels=True)
+        names.add(str(header.get("PatientName", "")).encode())
+    names.discard(b"")
+    assert len(names) > 10
+    return names
+
+
+def test_a_second_run_writes_nothing_and_starts_no_spark(demo: Demo, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = versions(demo)
+    monkeypatch.setenv("PATH", "/nonexistent")  # Spark could not find a Java to start
+    again = demo.riskloom("run", "conf/demo.yaml")
+    assert again.returncode == 0
+    assert {json.loads(line)["status"] for line in again.stdout.splitlines()} == {"nothing new"}
+    assert versions(demo) == before
+
+
+def versions(demo: Demo) -> dict[str, int]:
+    logs = (demo.folder / "lake").rglob("_delta_log")
+    return {str(log.parent): len(list(log.glob("*.json"))) for log in logs}
+
+
+def test_a_dry_run_says_what_would_run_and_runs_nothing(demo: Demo) -> None:
+    before = versions(demo)
+    planned = demo.riskloom("run", "conf/demo.yaml", "--dry-run", "--set", "tasks.0.scoring.reasons=2")
+    assert planned.returncode == 0
+    assert "nothing new" in planned.stderr and "run" in planned.stderr
+    assert versions(demo) == before
+
+
+def test_a_prediction_is_traced_to_its_raw_files(demo: Demo) -> None:
+    scored = next(row for row in demo.table("predictions").to_pylist() if row["status"] == "scored")
+    traced = demo.riskloom("trace", scored["person_key"], "--lake", demo.lake.uri)
+    assert traced.returncode == 0, traced.stderr
+    for name in ("bundle models/t2d", "training/t2d", "genotypes", "events", "images", "raw file"):
+        assert name in traced.stderr
+    raw_file = re.search("raw file ([0-9a-f]{64})", traced.stderr)
+    assert raw_file is not None
+    digest = raw_file.group(1)
+    raw = ["--raw", str(demo.folder / "raw"), "--config", "conf/demo.yaml", "--lake", demo.lake.uri]
+    resolved = demo.riskloom("trace", digest, *raw)
+    assert resolved.stdout.strip().startswith(f"file://{demo.folder}/raw/")
+
+
+def test_show_prints_rows_version_publisher_and_a_sample(demo: Demo) -> None:
+    shown = demo.riskloom("show", "training/t2d", "--lake", demo.lake.uri)
+    assert shown.returncode == 0
+    assert f"{demo.table('training/t2d').num_rows:,} rows" in shown.stderr
+    assert "published by build_features run" in shown.stderr
+    missing = demo.riskloom("show", "nowhere", "--lake", demo.lake.uri)
+    assert missing.returncode == ExitCode.DATA_GATE
+
+
+def test_recovered_prints_the_truth_beside_the_model(demo: Demo) -> None:
+    printed = demo.riskloom("recovered", "conf/demo.yaml")
+    assert printed.returncode == 0, printed.stderr
+    assert "true risk" in printed.stderr and "held-out people" in printed.stderr
+
+
+def test_a_tampered_bundle_is_refused_and_nothing_is_scored(demo: Demo) -> None:
+    """Last in this file: it spoils the bundle and mends it again."""
+    weights = next((demo.folder / "lake/models/t2d").glob("*/model.weights.h5"))
+    original, before = weights.read_bytes(), demo.table("predictions").num_rows
+    try:
+        weights.write_bytes(original[:-1] + bytes([original[-1] ^ 1]))
+        scoring = demo.riskloom(
+            "score_population", "--config", "conf/demo.yaml", "--set", "tasks.0.scoring.reasons=1"
+        )
+    finally:
+        weights.write_bytes(original)
+    assert scoring.returncode == ExitCode.MODEL_GATE, scoring.stderr
+    assert "SHA-256" in scoring.stderr
+    assert demo.table("predictions").num_rows == before
