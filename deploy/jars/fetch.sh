@@ -6,7 +6,7 @@ set -euo pipefail
 python=$1 set=$2 directory=$3 here=$(cd "$(dirname "$0")" && pwd)
 
 mkdir -p "$directory"
-if (cd "$directory" && sha256sum --quiet --strict --check "$here/$set.sha256" 2> /dev/null); then
+if (cd "$directory" && sha256sum --quiet --strict --check "$here/$set.sha256" > /dev/null 2>&1); then
     exit 0
 fi
 ivy=$("$python" -c 'import glob, os, pyspark; print(glob.glob(os.path.join(os.path.dirname(pyspark.__file__), "jars", "ivy-*.jar"))[0])')

@@ -5,7 +5,7 @@ import re
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
@@ -52,11 +52,8 @@ class Location:
         """The fsspec filesystem; for HDFS the one of hdfs-native, which needs no libhdfs."""
         if not self.on_hdfs:
             return fsspec.filesystem("file")
-        use_container_hadoop_conf()
-        from hdfs_native.fsspec import HdfsFileSystem
-
         parts = urlsplit(self.uri)
-        return HdfsFileSystem(host=parts.hostname, port=parts.port)
+        return _hdfs(parts.hostname, parts.port, os.getpid())
 
     @property
     def path(self) -> str:
@@ -147,6 +144,19 @@ class Location:
                 yield from self._walk(entry["name"])
             else:
                 yield entry
+
+
+@cache
+def _hdfs(host: str | None, port: int | None, process: int) -> Any:  # noqa: ARG001
+    """One client a process, kept for good.
+
+    fsspec's own cache is cleared in every forked child, as in the one that becomes Spark's Java; the
+    last reference dropped there waits for ever for threads that only the parent has.
+    """
+    use_container_hadoop_conf()
+    from hdfs_native.fsspec import HdfsFileSystem
+
+    return HdfsFileSystem(host=host, port=port, skip_instance_cache=True)
 
 
 def matches(path: str, glob: str) -> bool:

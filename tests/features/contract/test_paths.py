@@ -1,5 +1,7 @@
 """Files are listed whole or not at all, created once, and matched as an operator reads a glob."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -60,3 +62,15 @@ def test_hidden_files_are_left_out_and_sizes_told(tmp_path: Path) -> None:
 def test_a_foreign_scheme_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"not s3://"):
         Location.parse("s3://bucket/lake")
+
+
+def test_a_process_that_used_hdfs_can_still_start_spark() -> None:
+    """pyspark starts Java with a `preexec_fn`: a fork in which Python code runs. A client of HDFS that is
+    dropped there waits for ever for its threads; building one is enough, no NameNode is needed."""
+    program = """
+from subprocess import Popen
+from features.contract.paths import Location
+Location.parse("hdfs://127.0.0.1:1/lake").filesystem
+raise SystemExit(Popen(["true"], preexec_fn=lambda: None).wait())
+"""
+    assert subprocess.run([sys.executable, "-c", program], timeout=60, check=False).returncode == 0
