@@ -3,7 +3,6 @@
 import logging
 import os
 import re
-import subprocess
 import tempfile
 import uuid
 import zipfile
@@ -21,6 +20,7 @@ from features.contract.errors import ClusterError, ConfigError, ExitCode, Risklo
 from features.contract.paths import Location
 from features.contract.runs import Run, Runs
 from features.contract.settings import Settings, TrackingSettings
+from jobs.cli.application import Ended, follow
 from jobs.frame import Job
 from jobs.script import ConfigOption, LakeOption, RawOption, SetOption, console, fail, start_logging
 from jobs.stages import STAGES, position
@@ -70,10 +70,10 @@ def _submit(job: Job, settings: Settings, dry_run: bool) -> int:
             typer.echo(" ".join(command))
             return int(ExitCode.DONE)
         with console.status(f"{job.name} on YARN"):
-            ended = subprocess.run(command, capture_output=True, text=True, env=_environment(), check=False)  # noqa: S603
+            ended = follow(command, _environment(), lambda text: console.print(text, highlight=False))
     row = next((run for run in Runs.read(Location(settings.lake)).rows if run.run_id == run_id), None)
-    code = exit_code(ended.returncode, row, ended.stderr)
-    _tell(job, row, code, ended.stderr)
+    code = exit_code(ended.returncode, row, ended.output)
+    _tell(job, row, code, ended)
     if code == ExitCode.DONE and row is not None:
         job.after(settings, run_id)
     return code
@@ -176,13 +176,12 @@ def exit_code(submitted: int, row: Run | None, output: str) -> int:
     )
 
 
-def _tell(job: Job, row: Run | None, code: int, output: str) -> None:
-    application = re.search(r"application_\d+_\d+", output)
-    name = application.group(0) if application else "no application"
+def _tell(job: Job, row: Run | None, code: int, ended: Ended) -> None:
+    name = ended.application or "no application"
     if row is not None:
         console.print(f"{job.name} {row.status} ({name})", *([row.message] if row.message else []), soft_wrap=True)
     elif code == ExitCode.DONE:
         console.print(f"{job.name}: nothing new ({name})")
     else:
         console.print(f"{job.name} failed without a row in runs ({name}); the end of what spark-submit said:")
-        console.print("\n".join(output.splitlines()[-30:]), markup=False, highlight=False)
+        console.print("\n".join(ended.output.splitlines()[-30:]), markup=False, highlight=False)

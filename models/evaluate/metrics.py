@@ -98,6 +98,23 @@ def concordance_statistic(times: Any, events: Any, scores: Any) -> Statistic:
     return statistic
 
 
+def within(groups: NDArray[np.intp], statistic_of: Callable[[NDArray[np.intp]], Statistic]) -> Statistic:
+    """The mean over groups [n] of `statistic_of(rows)`, where it is defined: people are compared only with
+    those of their own fold, whose risks come from the same fit (LeDell, Petersen and van der Laan 2015).
+
+    Pooled, a predictor that gives all people of a fold one risk falls below 0.5: a fit that saw more cases
+    gives higher risks, and left a fold with fewer of them.
+    """
+    parts = [(rows, statistic_of(rows)) for g in np.unique(groups) for rows in [np.flatnonzero(groups == g)]]
+
+    def statistic(weightings: Weightings) -> Floats:
+        values = np.stack([part(weightings[:, rows]) for rows, part in parts])
+        defined = np.isfinite(values)
+        return _ratio(np.where(defined, values, 0).sum(0), defined.sum(0).astype(float))
+
+    return statistic
+
+
 def _projected_concordance(times: Floats, events: NDArray[np.bool_], scores: Floats) -> Statistic:
     known, concordant = np.zeros(len(times)), np.zeros(len(times))
     cases = np.flatnonzero(events)

@@ -23,6 +23,7 @@ from models.evaluate.results import (
     RocPoint,
 )
 
+MEASURES_OF_ORDER = ("auroc", "c_index")
 CALIBRATION_BINS = 10
 HISTOGRAM_BINS = 20
 ROC_POINTS = 200
@@ -34,13 +35,15 @@ class Outcomes:
     """What happened to n people by the horizon, [n] each.
 
     `case` is an event by then, `weights` 0 for unknown status and IPCW otherwise (all 1 for a binary
-    outcome). `times` (days, cut at the horizon) and `events` are there for survival only.
+    outcome). `times` (days, cut at the horizon) and `events` are there for survival only. With `folds`,
+    measures of order (AUROC, c-index) compare people of one fold only.
     """
 
     case: NDArray[np.bool_]
     weights: Floats
     times: Floats | None = None
     events: NDArray[np.bool_] | None = None
+    folds: NDArray[np.intp] | None = None
 
     @classmethod
     def of(cls, table: pa.Table, manifest: Manifest) -> Self:
@@ -73,9 +76,15 @@ class Outcomes:
 
     def statistic(self, metric: str, risk: Floats) -> Statistic:
         """A metric of this risk, ready for `bootstrap.estimate` with `metric_weights`."""
-        if metric == "c_index":
-            return metrics.concordance_statistic(self.times, self.events, risk)
-        return AT_HORIZON[metric](self.case, risk)
+
+        def of(rows: NDArray[np.intp]) -> Statistic:
+            if metric == "c_index" and self.times is not None and self.events is not None:
+                return metrics.concordance_statistic(self.times[rows], self.events[rows], risk[rows])
+            return AT_HORIZON[metric](self.case[rows], risk[rows])
+
+        if self.folds is not None and metric in MEASURES_OF_ORDER:
+            return metrics.within(self.folds, of)
+        return of(np.arange(self.n))
 
     def metric_weights(self, metric: str) -> Floats | None:
         """The c-index handles censoring by its pairs; the others by IPCW."""

@@ -80,9 +80,11 @@ def evaluate(
 ) -> Evaluation:
     """All predictors that every round has, on the judged people of all rounds together.
 
-    Folds are pooled after each was calibrated on its own tuning people.
+    Folds are pooled after each was calibrated on its own tuning people; order is judged inside each.
     """
     outcomes = Outcomes.of(pa.concat_tables([one.people for one in judged]), manifest)
+    if len(judged) > 1:
+        outcomes = replace(outcomes, folds=np.repeat(np.arange(len(judged)), [len(one.people) for one in judged]))
     names = [name for name in judged[0].scored if all(name in one.scored for one in judged)]
     risks = {name: np.concatenate([one.scored[name].risk for one in judged]) for name in names}
     predictors = [

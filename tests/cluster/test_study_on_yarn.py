@@ -1,33 +1,30 @@
 """All seven stages on real HDFS and YARN, in cluster mode, give the tables of the local run."""
 
-import os
 import shutil
+import signal
 import subprocess
-import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import duckdb
 import numpy as np
-import pyarrow as pa
+import psutil
 import pytest
 
 from features.contract.errors import ExitCode
 from features.contract.paths import Location
-from features.contract.runs import Runs, open_delta
+from features.contract.runs import Runs
 from jobs.stages import STAGES
 from tests.cluster.conftest import Hadoop
+from tests.command import REPOSITORY, RISKLOOM, bare_environment, options, published, riskloom, sorted_rows
+from tests.planted import leaks
 
 pytestmark = pytest.mark.cluster
-REPOSITORY = Path(__file__).resolve().parents[2]
-RISKLOOM = str(Path(sys.executable).parent / "riskloom")
 PEOPLE = "400"
-SMALL = [
-    "tasks.0.model.epochs=4",
-    "tasks.0.model.single_modality=false",
-    "tasks.0.model.dropout=0",
-]
+SMALL = options(
+    "--set", "tasks.0.model.epochs=4", "tasks.0.model.single_modality=false", "tasks.0.model.dropout=0"
+)
 CHANGING = {"run_id", "scored_at", "model_version"}
 RISK_COLUMNS = ["risk", "risk_low", "risk_high"]
 
@@ -39,28 +36,33 @@ class Study:
     hadoop: Hadoop
     raw: str
     lake: str
-    local_lake: str
+    folder: Path
 
-    def submit(self, stage: str, *options: str) -> subprocess.CompletedProcess[str]:
+    @property
+    def here(self) -> Location:
+        """The local run's lake."""
+        return Location.parse(str(self.folder / "lake"))
+
+    @property
+    def there(self) -> Location:
+        return Location(self.lake)
+
+    def submit(self, stage: str, *more: str) -> subprocess.CompletedProcess[str]:
         """`riskloom submit`, from an environment that knows nothing but the path."""
+        return riskloom(*self.words(stage, *more))
+
+    def words(self, stage: str, *more: str) -> list[str]:
+        """The words of that command."""
         archives = f"{self.hadoop.default_fs}/riskloom"
-        settings = [
+        spark = options(
+            "--set",
             f"spark.environment_archive={archives}/environment.tar.gz",
             f"spark.jars_archive={archives}/spark-jars.zip",
             "spark.driver_memory=1g",
             "spark.executor_memory=1g",
-            *SMALL,
-        ]
-        command = [RISKLOOM, "submit", stage, "--config", "conf/demo.yaml", "--raw", self.raw, "--lake", self.lake]
-        command += ["--hadoop-conf", str(self.hadoop.conf_dir), *options]
-        command += [word for setting in settings for word in ("--set", setting)]
-        return subprocess.run(
-            command, capture_output=True, text=True, env=bare_environment(), cwd=REPOSITORY, check=False
         )
-
-
-def bare_environment() -> dict[str, str]:
-    return {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")}
+        where = ["--raw", self.raw, "--lake", self.lake, "--hadoop-conf", str(self.hadoop.conf_dir)]
+        return ["submit", stage, "--config", "conf/demo.yaml", *where, *spark, *SMALL, *more]
 
 
 @pytest.fixture(scope="module")
@@ -69,13 +71,9 @@ def study(hadoop: Hadoop, tmp_path_factory: pytest.TempPathFactory) -> Study:
     subprocess.run(["make", "--silent", "archive"], cwd=REPOSITORY, check=True)
     folder = tmp_path_factory.mktemp("study")
     raw, local = folder / "raw", folder / "lake"
-    simulated = [RISKLOOM, "simulate", "--raw", str(raw), "--people", PEOPLE]
-    subprocess.run(simulated, check=True, capture_output=True)
-    run = [RISKLOOM, "run", "conf/demo.yaml", "--raw", str(raw), "--lake", str(local)]
-    run += [word for setting in SMALL for word in ("--set", setting)]
-    ended = subprocess.run(
-        run, cwd=REPOSITORY, env=bare_environment(), capture_output=True, text=True, check=False
-    )
+    simulated = riskloom("simulate", "--raw", str(raw), "--people", PEOPLE)
+    assert simulated.returncode == 0, simulated.stderr
+    ended = riskloom("run", "conf/demo.yaml", "--raw", str(raw), "--lake", str(local), *SMALL)
     assert ended.returncode == 0, ended.stderr[-3000:]
     root = Location.parse(hadoop.default_fs)
     for name in ("environment.tar.gz", "spark-jars.zip"):
@@ -87,7 +85,7 @@ def study(hadoop: Hadoop, tmp_path_factory: pytest.TempPathFactory) -> Study:
     keys = Path(f"{local}.keys")
     for name in ("identity.key", "signing.key", "signing.pub"):
         put(keys / name, root / f"lake.keys/{name}")
-    return Study(hadoop, f"{hadoop.default_fs}/raw", f"{hadoop.default_fs}/lake", f"file://{local}")
+    return Study(hadoop, f"{hadoop.default_fs}/raw", f"{hadoop.default_fs}/lake", folder)
 
 
 def put(source: Path, target: Location) -> None:
@@ -96,33 +94,18 @@ def put(source: Path, target: Location) -> None:
         shutil.copyfileobj(stream, sink, 8 << 20)
 
 
-def published(lake: str, table: str) -> pa.Table:
-    location = Location(lake)
-    found = open_delta(location, table, Runs.read(location).version(table))
-    assert found is not None
-    return found.to_pyarrow_table()
-
-
-def sorted_rows(table: pa.Table, leaving_out: set[str]) -> list[tuple[object, ...]]:
-    """All rows in an order that both engines agree on; NaN as text, since it equals nothing."""
-    columns = [name for name in table.column_names if name not in leaving_out]
-    text = duckdb.from_arrow(table.select(columns)).project("COLUMNS(*)::VARCHAR")
-    return sorted(text.fetchall(), key=repr)
-
-
 def test_all_seven_stages_run_in_containers_and_every_table_is_the_local_one(study: Study) -> None:
     for job in STAGES:
         ended = study.submit(job.name)
         assert ended.returncode == 0, f"{job.name}\n{ended.stdout}\n{ended.stderr[-4000:]}"
-    local, cluster = Runs.read(Location(study.local_lake)), Runs.read(Location(study.lake))
+    local, cluster = Runs.read(study.here), Runs.read(study.there)
     tables = {name for run in local.successes() for name, version in run.wrote.items() if version.isdigit()}
     assert tables == {
         name for run in cluster.successes() for name, version in run.wrote.items() if version.isdigit()
     }
     for table in sorted(tables - {"predictions"}):
-        assert sorted_rows(published(study.lake, table), set()) == sorted_rows(
-            published(study.local_lake, table), set()
-        ), table
+        there, here = (sorted_rows(published(lake, table)) for lake in (study.there, study.here))
+        assert there == here, table
     counts = {run.job: run.counts for run in local.successes()}
     for run in cluster.successes():
         if run.job.startswith("ingest_"):
@@ -130,7 +113,7 @@ def test_all_seven_stages_run_in_containers_and_every_table_is_the_local_one(stu
 
 
 def test_predictions_are_those_of_the_local_run(study: Study) -> None:
-    here, there = (published(lake, "predictions").sort_by("person_key") for lake in (study.local_lake, study.lake))
+    here, there = (published(lake, "predictions").sort_by("person_key") for lake in (study.here, study.there))
     exact = set(RISK_COLUMNS) | CHANGING | {"top_reasons", "band", "feature_version"}
     assert sorted_rows(here, exact) == sorted_rows(there, exact)
     for column in RISK_COLUMNS:
@@ -141,23 +124,68 @@ def test_predictions_are_those_of_the_local_run(study: Study) -> None:
 
 def test_a_second_submission_does_nothing(study: Study) -> None:
     assert study.submit("ingest_clinical").returncode == 0
-    before = len(Runs.read(Location(study.lake)).rows)
+    before = len(Runs.read(study.there).rows)
     ended = study.submit("ingest_clinical")
-    assert (ended.returncode, len(Runs.read(Location(study.lake)).rows)) == (0, before), ended.stderr[-2000:]
+    assert (ended.returncode, len(Runs.read(study.there).rows)) == (0, before), ended.stderr[-2000:]
     assert "nothing new" in ended.stderr
 
 
 @pytest.mark.parametrize(
-    ("stage", "options", "code", "told"),
+    ("stage", "words", "code", "told"),
     [
         ("ingest_clinical", ["--set", "identity.key_uri={fs}/no/such.key"], ExitCode.CONFIG, "no key at"),
         ("ingest_clinical", ["--raw", "{fs}/empty"], ExitCode.DATA_GATE, "no file below"),
         ("train_model", ["--set", "launch.ranks=5"], ExitCode.CLUSTER, "5 slots are wanted"),
+        # Of two executors of this size the cluster has room for one.
+        (
+            "train_model",
+            options("--set", "spark.executor_memory=9g", "tasks.0.model.epochs=5"),
+            ExitCode.CLUSTER,
+            "2 slots are wanted, 1 were there after 45 s",
+        ),
     ],
 )
 def test_exit_codes_come_back_from_the_container(
-    study: Study, stage: str, options: list[str], code: ExitCode, told: str
+    study: Study, stage: str, words: list[str], code: ExitCode, told: str
 ) -> None:
-    ended = study.submit(stage, *(option.format(fs=study.hadoop.default_fs) for option in options))
+    ended = study.submit(stage, *(word.format(fs=study.hadoop.default_fs) for word in words))
     assert ended.returncode == code, ended.stderr[-4000:]
     assert told in ended.stderr
+
+
+def test_a_queue_without_room_is_named_and_a_stopped_submission_stops_its_application(
+    study: Study, tmp_path: Path
+) -> None:
+    """A NodeManager that does not answer is a cluster without room; no application may outlive its caller."""
+    node = psutil.Process(int((study.hadoop.home / "pids/nodemanager.pid").read_text()))
+    log = tmp_path / "log"
+    words = study.words("ingest_clinical", "--set", "clinical.latest=2031-01-01")
+    node.suspend()
+    try:
+        with (
+            log.open("w") as stream,
+            subprocess.Popen(
+                [RISKLOOM, *words], stderr=stream, env=bare_environment(), cwd=REPOSITORY
+            ) as submission,
+        ):
+            wait_for("has waited 30 s for its first container", log)
+            submission.send_signal(signal.SIGTERM)
+            assert submission.wait(60) == ExitCode.CLUSTER
+    finally:
+        node.resume()
+    assert "stopped by the user, and application_" in " ".join(log.read_text().split())
+
+
+def wait_for(words: str, log: Path, seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while words not in " ".join(log.read_text().split()):
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.5)
+
+
+def test_no_log_of_any_container_names_a_person(study: Study) -> None:
+    """After all of the above: stages that ended well, and stages that did not."""
+    files = [file for file in (study.hadoop.home / "yarn/logs").rglob("*") if file.is_file()]
+    texts = {str(file): file.read_bytes() for file in files}
+    assert sum(b"features" in text or b"riskloom" in text for text in texts.values()) > len(STAGES)
+    assert not leaks(texts, study.folder / "raw")

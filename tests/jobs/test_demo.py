@@ -1,27 +1,24 @@
 """The whole way on the simulated raw zone: what a newcomer's first command does."""
 
 import json
-import os
 import re
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import pytest
 
 from features.contract.errors import ExitCode
 from features.contract.paths import Location
-from features.contract.runs import Runs, open_delta
+from features.contract.runs import Runs
 from features.simulation.raw_zone import Truth, load_truth
 from jobs.cli.recovered import dirt_found
+from tests.command import options, published, riskloom
+from tests.planted import leaks, readable
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-SOURCE_ID = re.compile(rb"(?i)RLM[-_]?[0-9]{6}")
-RISKLOOM = str(Path(sys.executable).parent / "riskloom")
+SMALL = options("--set", "tasks.0.model.epochs=3", "tasks.0.model.single_modality=false")
 
 
 @dataclass(frozen=True)
@@ -33,16 +30,15 @@ class Demo:
     log: str
 
     def riskloom(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return riskloom(self.folder, *words)
+        """With the folder's raw zone and lake."""
+        return riskloom(*words, "--raw", str(self.folder / "raw"), "--lake", self.lake.uri)
 
     @property
     def lake(self) -> Location:
         return Location.parse(str(self.folder / "lake"))
 
     def table(self, name: str) -> pa.Table:
-        found = open_delta(self.lake, name, Runs.read(self.lake).version(name))
-        assert found is not None
-        return found.to_pyarrow_table()
+        return published(self.lake, name)
 
     @property
     def truth(self) -> Truth:
@@ -51,22 +47,12 @@ class Demo:
         return found
 
 
-def riskloom(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """The command, from an environment that knows nothing but the path."""
-    bare = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")}
-    where = ["--raw", str(folder / "raw"), "--lake", str(folder / "lake")]
-    command = [RISKLOOM, *words, *(where if words[0] not in ("show", "trace", "simulate") else [])]
-    small = ["--set", "tasks.0.model.epochs=3", "--set", "tasks.0.model.single_modality=false"]
-    command += small if words[0] not in ("show", "trace", "simulate", "recovered") else []
-    return subprocess.run(command, capture_output=True, text=True, env=bare, cwd=REPOSITORY, check=False)
-
-
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     folder = tmp_path_factory.mktemp("demo")
-    simulated = riskloom(folder, "simulate", "--raw", str(folder / "raw"), "--people", "600")
+    simulated = riskloom("simulate", "--raw", str(folder / "raw"), "--people", "600")
     assert simulated.returncode == 0, simulated.stderr
-    ended = riskloom(folder, "run", "conf/demo.yaml")
+    ended = Demo(folder, "", "").riskloom("run", "conf/demo.yaml", *SMALL)
     assert ended.returncode == 0, ended.stderr[-4000:]
     return Demo(folder, ended.stdout, ended.stderr)
 
@@ -111,43 +97,18 @@ def test_a_person_without_an_image_is_still_scored(demo: Demo) -> None:
 
 
 def test_nothing_printed_or_published_names_a_person(demo: Demo) -> None:
-    names = planted_names(demo.folder / "raw")
     texts = {"output": demo.output.encode(), "log": demo.log.encode()}
-    texts |= {str(file): readable(file) for file in (demo.folder / "lake").rglob("*") if file.is_file()}
-    found = {(where, name) for where, text in texts.items() for name in names if name in text}
-    found |= {(where, match) for where, text in texts.items() for match in re.findall(SOURCE_ID, text)}
+    files = [file for file in (demo.folder / "lake").rglob("*") if file.is_file()]
+    texts |= {str(file): readable(file) for file in files}
     assert len(texts) > 50
-    assert not found
-    assert not [file for file in (demo.folder / "lake").rglob("*") if "rlm" in file.name.lower()]
-
-
-def readable(file: Path) -> bytes:
-    """A file's bytes; of Parquet, its values, which compression would hide."""
-    if file.suffix != ".parquet":
-        return file.read_bytes()
-    columns = pq.read_table(file).drop_columns(
-        [c for c in pq.read_schema(file).names if c in ("pixels", "calls", "x_imaging")]
-    )
-    return str(columns.to_pylist()).encode()
-
-
-def planted_names(raw: Path) -> set[bytes]:
-    """The patients' names in the DICOM headers."""
-    from pydicom import dcmread
-
-    names = set()
-    for file in sorted(raw.glob("imaging/*/*.dcm"))[:50]:
-        header = dcmread(file, force=True, stop_before_pixels=True)
-        names.add(str(header.get("PatientName", "")).encode())
-    names.discard(b"")
-    assert len(names) > 10
-    return names
+    assert not leaks(texts, demo.folder / "raw")
+    assert not [file for file in files if "rlm" in file.name.lower()]
 
 
 def test_a_second_run_writes_nothing_and_starts_no_spark(demo: Demo, monkeypatch: pytest.MonkeyPatch) -> None:
     before = versions(demo)
     monkeypatch.setenv("PATH", "/nonexistent")  # Spark could not find a Java to start
-    again = demo.riskloom("run", "conf/demo.yaml")
+    again = demo.riskloom("run", "conf/demo.yaml", *SMALL)
     assert again.returncode == 0
     assert {json.loads(line)["status"] for line in again.stdout.splitlines()} == {"nothing new"}
     assert versions(demo) == before
@@ -160,7 +121,7 @@ def versions(demo: Demo) -> dict[str, int]:
 
 def test_a_dry_run_says_what_would_run_and_runs_nothing(demo: Demo) -> None:
     before = versions(demo)
-    planned = demo.riskloom("run", "conf/demo.yaml", "--dry-run", "--set", "tasks.0.scoring.reasons=2")
+    planned = demo.riskloom("run", "conf/demo.yaml", *SMALL, "--dry-run", "--set", "tasks.0.scoring.reasons=2")
     assert planned.returncode == 0
     assert "nothing new" in planned.stderr and "run" in planned.stderr
     assert versions(demo) == before
@@ -168,24 +129,23 @@ def test_a_dry_run_says_what_would_run_and_runs_nothing(demo: Demo) -> None:
 
 def test_a_prediction_is_traced_to_its_raw_files(demo: Demo) -> None:
     scored = next(row for row in demo.table("predictions").to_pylist() if row["status"] == "scored")
-    traced = demo.riskloom("trace", scored["person_key"], "--lake", demo.lake.uri)
+    traced = riskloom("trace", scored["person_key"], "--lake", demo.lake.uri)
     assert traced.returncode == 0, traced.stderr
     for name in ("bundle models/t2d", "training/t2d", "genotypes", "events", "images", "raw file"):
         assert name in traced.stderr
     raw_file = re.search("raw file ([0-9a-f]{64})", traced.stderr)
     assert raw_file is not None
     digest = raw_file.group(1)
-    raw = ["--raw", str(demo.folder / "raw"), "--config", "conf/demo.yaml", "--lake", demo.lake.uri]
-    resolved = demo.riskloom("trace", digest, *raw)
+    resolved = demo.riskloom("trace", digest, "--config", "conf/demo.yaml")
     assert resolved.stdout.strip().startswith(f"file://{demo.folder}/raw/")
 
 
 def test_show_prints_rows_version_publisher_and_a_sample(demo: Demo) -> None:
-    shown = demo.riskloom("show", "training/t2d", "--lake", demo.lake.uri)
+    shown = riskloom("show", "training/t2d", "--lake", demo.lake.uri)
     assert shown.returncode == 0
     assert f"{demo.table('training/t2d').num_rows:,} rows" in shown.stderr
     assert "published by build_features run" in shown.stderr
-    missing = demo.riskloom("show", "nowhere", "--lake", demo.lake.uri)
+    missing = riskloom("show", "nowhere", "--lake", demo.lake.uri)
     assert missing.returncode == ExitCode.DATA_GATE
 
 
@@ -202,7 +162,7 @@ def test_a_tampered_bundle_is_refused_and_nothing_is_scored(demo: Demo) -> None:
     try:
         weights.write_bytes(original[:-1] + bytes([original[-1] ^ 1]))
         scoring = demo.riskloom(
-            "score_population", "--config", "conf/demo.yaml", "--set", "tasks.0.scoring.reasons=1"
+            "score_population", "--config", "conf/demo.yaml", *SMALL, "--set", "tasks.0.scoring.reasons=1"
         )
     finally:
         weights.write_bytes(original)

@@ -1,26 +1,17 @@
 """The whole way on real patients: 511 genomes and records, 110 people with MRI, 109 with all three."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
-import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
 from features.contract.paths import Location
-from features.contract.runs import Runs, open_delta
+from features.contract.runs import Runs
+from tests.command import DATA, options, published, riskloom
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-LGG = REPOSITORY.parent / "shared/data/lgg"
-RISKLOOM = str(Path(sys.executable).parent / "riskloom")
-QUICK = [
-    word
-    for task in (0, 1)
-    for setting in (f"tasks.{task}.model.epochs=2", f"tasks.{task}.model.single_modality=false")
-    for word in ("--set", setting)
-]
+LGG = DATA / "lgg"
+QUICK = options(
+    "--set",
+    *(f"tasks.{task}.model.{setting}" for task in (0, 1) for setting in ("epochs=2", "single_modality=false")),
+)
 
 pytestmark = pytest.mark.skipif(not LGG.is_dir(), reason=f"the glioma data is not at {LGG}")
 
@@ -28,38 +19,30 @@ pytestmark = pytest.mark.skipif(not LGG.is_dir(), reason=f"the glioma data is no
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory: pytest.TempPathFactory) -> Location:
     folder = tmp_path_factory.mktemp("lgg") / "lake"
-    command = [RISKLOOM, "run", "conf/lgg.yaml", "--raw", str(LGG), "--lake", str(folder), *QUICK]
-    bare = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")}
-    ended = subprocess.run(command, capture_output=True, text=True, env=bare, cwd=REPOSITORY, check=False)
+    ended = riskloom("run", "conf/lgg.yaml", "--raw", str(LGG), "--lake", str(folder), *QUICK)
     assert ended.returncode == 0, ended.stderr[-4000:]
     assert "TCGA-" not in ended.stdout + ended.stderr
     return Location.parse(str(folder))
 
 
-def table(lake: Location, name: str) -> pa.Table:
-    found = open_delta(lake, name, Runs.read(lake).version(name))
-    assert found is not None
-    return found.to_pyarrow_table()
-
-
 def test_genomes_records_and_images_meet_in_109_people(lake: Location) -> None:
-    genomes = set(table(lake, "samples")["person_key"].to_pylist())
-    records = set(table(lake, "persons")["person_key"].to_pylist())
-    imaged = set(table(lake, "series")["person_key"].to_pylist())
+    genomes = set(published(lake, "samples")["person_key"].to_pylist())
+    records = set(published(lake, "persons")["person_key"].to_pylist())
+    imaged = set(published(lake, "series")["person_key"].to_pylist())
     assert (len(genomes), len(records), len(imaged)) == (511, 511, 110)
     assert len(genomes & records & imaged) == 109
-    assert table(lake, "variants").num_rows == 39_870
+    assert published(lake, "variants").num_rows == 39_870
 
 
 def test_idh_is_predicted_without_genes(lake: Location) -> None:
-    training = table(lake, "training/idh")
+    training = published(lake, "training/idh")
     assert "x_genomics" not in training.column_names
     assert (training.num_rows, pc.sum(training["y_idh"]).as_py()) == (511, 416)
 
 
 def test_every_person_is_in_one_fold_and_none_is_held_out(lake: Location) -> None:
     for task in ("os", "idh"):
-        training = table(lake, f"training/{task}")
+        training = published(lake, f"training/{task}")
         assert len(set(training["person_key"].to_pylist())) == training.num_rows
         assert set(training["fold"].to_pylist()) == set(range(5))
         assert "held_out" not in set(training["split"].to_pylist())

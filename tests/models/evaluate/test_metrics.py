@@ -55,6 +55,32 @@ def test_concordance_agrees_with_lifelines_and_with_pairs_written_out():
     assert metrics.concordance(times, events, scores) == pytest.approx(concordant / known)
 
 
+def test_within_folds_is_the_mean_of_each_folds_auroc():
+    labels, scores, weights = people()
+    folds = np.arange(len(labels)) % 5
+    statistic = metrics.within(folds, lambda rows: metrics.auroc_statistic(labels[rows], scores[rows]))
+    of_each = [
+        roc_auc_score(labels[folds == k], scores[folds == k], sample_weight=weights[folds == k]) for k in range(5)
+    ]
+    assert statistic(weights[None, :])[0] == pytest.approx(np.mean(of_each))
+
+
+def test_a_risk_that_is_the_same_for_all_of_a_fold_is_worth_a_half():
+    """The risk that a fit without features gives: the share of cases in the other folds."""
+    labels, _, _ = people()
+    folds = np.arange(len(labels)) % 5
+    risk = np.array([labels[folds != k].mean() for k in folds])
+    statistic = metrics.within(folds, lambda rows: metrics.auroc_statistic(labels[rows], risk[rows]))
+    assert statistic(np.ones((1, len(labels))))[0] == pytest.approx(0.5)
+    assert metrics.auroc(labels, risk) < 0.48
+
+
+def test_a_fold_without_cases_is_left_out_of_the_mean():
+    labels, folds = np.array([0, 1, 0, 0]), np.array([0, 0, 1, 1])
+    statistic = metrics.within(folds, lambda rows: metrics.auroc_statistic(labels[rows], rows))
+    assert statistic(np.ones((1, 4)))[0] == 1.0
+
+
 def test_many_people_give_the_same_concordance_and_nearly_the_same_interval(monkeypatch):
     times, events, scores = followed(800)
     exact = estimate(metrics.concordance_statistic(times, events, scores), 800, int(events.sum()))
