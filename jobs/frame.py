@@ -102,10 +102,8 @@ class Summary:
 
 def run_job(job: Job, settings: Settings, run_id: str | None = None) -> Summary:
     """Run one job under DESIGN's publishing rule; never raises, the summary tells the end."""
-    started, clock = datetime.now(UTC), time.monotonic()
-    run_id = run_id or uuid.uuid4().hex
-    lake = Location(settings.lake)
-    run = Run(run_id, job.name, started, "", "", code_version())
+    clock, lake = time.monotonic(), Location(settings.lake)
+    run = _new_run(job, settings, run_id or uuid.uuid4().hex)
     try:
         run = _run(job, settings, run, lake)
         _afterwards(job, settings, run)
@@ -115,8 +113,14 @@ def run_job(job: Job, settings: Settings, run_id: str | None = None) -> Summary:
         run = _failed(lake, run, error)
     seconds = round(time.monotonic() - clock, 1)
     return Summary(
-        job.name, run_id, run.status, run.exit_code, seconds, dict(run.wrote), dict(run.counts), run.message
+        job.name, run.run_id, run.status, run.exit_code, seconds, dict(run.wrote), dict(run.counts), run.message
     )
+
+
+def _new_run(job: Job, settings: Settings, run_id: str) -> Run:
+    """What is known before anything is read."""
+    config = config_digest(*job.sections(settings))
+    return Run(run_id, job.name, datetime.now(UTC), config, input_digest="", code_version=code_version())
 
 
 def _afterwards(job: Job, settings: Settings, run: Run) -> None:
@@ -140,7 +144,7 @@ def pending(job: Job, settings: Settings) -> str:
     if job.raw(settings) and not Location.parse(settings.identity.key_uri).exists():
         return "run"  # and a dry run makes no key
     try:
-        run, _ = _prepare(job, settings, Run("", job.name, datetime.now(UTC), "", "", code_version()), runs)
+        run, _ = _prepare(job, settings, _new_run(job, settings, ""), runs)
     except RiskloomError as error:
         return f"fail: {error}"
     return "nothing new" if _nothing_new(runs, run, outputs) else "run"
@@ -182,7 +186,6 @@ def _prepare(job: Job, settings: Settings, run: Run, runs: Runs) -> tuple[Run, C
     context = Context(settings, runs, run.run_id, run.started, _raw_files(job, settings))
     run = replace(
         run,
-        config_digest=config_digest(*job.sections(settings)),
         input_digest=_input_digest(job, context),
         read={name: int(v) for name in job.reads(settings) if (v := _published(runs, name)).isdigit()},
     )

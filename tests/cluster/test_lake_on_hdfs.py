@@ -21,8 +21,13 @@ name: study
 identity: {namespace: hospital}
 clinical:
   latest: 2024-01-01
-  sources: [{name: persons, path: persons.csv, person_id: id, person: {birth_date: birth}}]
-tasks: []
+  sources: [{name: persons, path: persons.csv, person_id: id, person: {birth_date: {column: birth}}}]
+tasks:
+  - name: t
+    cohort: {index_date: 2020-01-01}
+    outcome: {name: stroke, kind: binary, code: A, horizon_days: 365}
+    features: {clinical: [{name: age, aggregate: age}]}
+    scoring: {as_of: 2021-01-01}
 """
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from features.contract.config import load_settings
+from features.contract.config import config_digest, load_settings
 from features.contract.errors import ClusterError, DataGateError, ExitCode, ModelGateError, TrainingError
 from features.contract.paths import Location
 from features.contract.runs import Run, Runs, append_run, open_delta
@@ -174,6 +174,7 @@ def test_every_failure_has_its_exit_code_and_leaves_a_row(
     summary = run_job(replace(persons_job(spark, 1), body=body), settings)
     row = Runs.read(Location(settings.lake)).rows[0]
     assert (summary.exit_code, row.exit_code, row.status, dict(row.wrote)) == (code, code, "failed", {})
+    assert row.config_digest == config_digest(settings.clinical)
 
 
 def test_an_empty_raw_folder_stops_before_anything_is_written(spark: SparkSession, settings: Settings) -> None:
