@@ -33,8 +33,9 @@ class Ended:
 def follow(command: list[str], environment: dict[str, str], tell: Callable[[str], None]) -> Ended:
     """Run spark-submit until the application has ended.
 
-    `tell` hears each state once, and after `WAIT_BEFORE_TELLING` seconds in the queue why it waits. Who
-    stops this process, by Ctrl-C or SIGTERM, stops the application too: raises ClusterError.
+    `tell` hears each state once, a YARN that does not answer, and after `WAIT_BEFORE_TELLING` seconds in
+    the queue why the application waits. Who stops this process, by Ctrl-C or SIGTERM, stops the
+    application too: raises ClusterError.
     """
     with subprocess.Popen(  # noqa: S603
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace", env=environment
@@ -57,9 +58,13 @@ class _Sayings:
     def __init__(self, tell: Callable[[str], None]) -> None:
         self.application: str | None = None
         self._tell = tell
-        self._state, self._since, self._told = "", 0.0, False
+        self._state, self._since, self._told = "", 0.0, set[str]()
 
     def hear(self, line: str) -> None:
+        if away := re.search(r"Retrying connect to server: (\S+?)\. ", line):
+            self._once(
+                "away", lambda: f"{away[1]} does not answer; trying on. Is YARN up, is --hadoop-conf right?"
+            )
         report = re.search(r"Application report for (application_\d+_\d+) \(state: (\w+)\)", line)
         if report is None:
             return
@@ -67,12 +72,20 @@ class _Sayings:
         if state != self._state:
             self._state, self._since = state, time.monotonic()
             self._tell(f"{self.application} {state.lower()}")
-        elif state == "ACCEPTED" and not self._told and time.monotonic() - self._since > WAIT_BEFORE_TELLING:
-            self._told = True
-            self._tell(
-                f"{self.application} has waited {WAIT_BEFORE_TELLING:.0f} s for its first container and goes on "
-                f"waiting; free the queue, or stop it with Ctrl-C. YARN: {_why_it_waits(self.application)}"
-            )
+        elif state == "ACCEPTED" and time.monotonic() - self._since > WAIT_BEFORE_TELLING:
+            self._once("waits", self._waits)
+
+    def _once(self, topic: str, text: Callable[[], str]) -> None:
+        if topic not in self._told:
+            self._told.add(topic)
+            self._tell(text())
+
+    def _waits(self) -> str:
+        assert self.application is not None  # noqa: S101
+        return (
+            f"{self.application} has waited {WAIT_BEFORE_TELLING:.0f} s for its first container and goes on "
+            f"waiting; free the queue, or stop it with Ctrl-C. YARN: {_diagnostics(self.application)}"
+        )
 
 
 @contextmanager
@@ -101,7 +114,7 @@ def _stop(application: str | None) -> str:
     return f"stopped by the user, and {application} with it; nothing was published"
 
 
-def _why_it_waits(application: str) -> str:
+def _diagnostics(application: str) -> str:
     """What YARN says of an application that has no container yet."""
     try:
         with _yarn(application) as (client, name):

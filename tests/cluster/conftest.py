@@ -35,9 +35,9 @@ class Hadoop:
         return subprocess.run(line, capture_output=True, text=True, check=False)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def hadoop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hadoop]:
-    """HDFS and YARN on loopback, for the session; nothing of them is left after it."""
+    """HDFS and YARN on loopback, for the tests of this folder; nothing of them is left after it."""
     cluster = Hadoop(tmp_path_factory.mktemp("hadoop") / "home")
     started = cluster.command("up")
     assert started.returncode == 0, started.stderr
