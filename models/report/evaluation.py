@@ -24,8 +24,7 @@ from models.report.words import (
 
 HOW = {
     "held_out": "No model saw these people, in training or in tuning.",
-    "cross_validation": "Every person was predicted by models that were trained and tuned on other people. "
-    "AUROC and c-index compare people of the same fold only and are means over folds; all else is pooled.",
+    "cross_validation": "Every person was predicted by models that were trained and tuned on other people.",
 }
 READING = (
     "C-index and AUROC: 0.5 is chance, 1 is perfect. AUPRC: chance is the share of events. Brier score: 0 is "

@@ -24,8 +24,8 @@ from models.train.people import modalities_of, read_labels, read_logits
 from models.train.rounds import FINAL, Round, fits_of, judged_rounds, rounds
 
 POOLED = (
-    "cross-validation: each fold's model was calibrated on the next fold, and the out-of-fold risks of all "
-    "folds were pooled before the metrics were taken"
+    "cross-validation: each fold's model was calibrated on the next fold; AUROC and c-index compare people of "
+    "one fold only and are means over folds, all else is taken on the out-of-fold risks of all folds together"
 )
 
 
