@@ -3,6 +3,7 @@
 import os
 import sys
 from dataclasses import dataclass, field
+from importlib import resources
 from typing import Any
 
 import pyarrow as pa
@@ -59,6 +60,9 @@ def spark_session(settings: SparkSettings, application: str) -> SparkSession:
     options = dict(DEFAULTS)
     if not submitted:
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+        # Else Spark greets with warnings before anybody can set its level.
+        quiet = f"-Dlog4j2.configurationFile={resources.files('conf') / 'log4j2.properties'}"
+        os.environ.setdefault("SPARK_SUBMIT_OPTS", quiet)
         builder = builder.master(settings.master)
         options |= LOCAL_DEFAULTS | {"spark.driver.memory": settings.driver_memory}
     options |= {"spark.sql.shuffle.partitions": str(settings.shuffle_partitions)} | settings.conf
