@@ -9,7 +9,7 @@ steps, the last one padded.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -46,6 +46,18 @@ class Piece:
         return np.random.default_rng(self.seed).permutation(self.part.rows)[self.start : self.stop]
 
 
+# Pieces in the order in which a lane's rows are read.
+Lane = tuple[Piece, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an epoch has come: the first `lane_rows` rows of each of its `lanes` are done."""
+
+    lanes: int
+    lane_rows: int
+
+
 @dataclass(frozen=True, slots=True)
 class Shard:
     """One rank's share of an epoch: each of its `steps` takes up to `lane_rows` of every lane.
@@ -53,14 +65,14 @@ class Shard:
     `total_rows` counts the rows of all ranks.
     """
 
-    lanes: tuple[tuple[Piece, ...], ...]
+    lanes: tuple[Lane, ...]
     lane_rows: int
     steps: int
     total_rows: int
 
     @property
     def rows(self) -> int:
-        return sum(piece.rows for lane in self.lanes for piece in lane)
+        return sum(_rows(lane) for lane in self.lanes)
 
     @property
     def batch_rows(self) -> int:
@@ -76,20 +88,49 @@ class Shard:
         return [(lane, piece) for _, lane, piece in wanted]
 
 
-def shard(parts: Sequence[Part], rank: int, size: int, seed: int | None, epoch: int, batch_rows: int) -> Shard:
+def shard(
+    parts: Sequence[Part],
+    rank: int,
+    size: int,
+    seed: int | None,
+    epoch: int,
+    batch_rows: int,
+    done: Sequence[Progress] = (),
+) -> Shard:
     """The share of `rank` among `size`; every row of `parts` falls to exactly one rank, once.
 
     `batch_rows` are per rank. The same arguments give the same order; `seed` None gives the
-    rows as they stand.
+    rows as they stand. `done` is what earlier attempts at this epoch did, in their order: ranks
+    that make as many lanes go on in them, others divide anew what is left.
     """
     own = _lanes_per_rank(size, batch_rows)
-    total = sum(part.rows for part in parts)
-    bounds = [lane * total // (own * size) for lane in range(own * size + 1)]
-    ordered = list(_ordered(parts, seed, epoch))
-    lanes = tuple(_cut(ordered, bounds[i], bounds[i + 1]) for i in range(rank * own, (rank + 1) * own))
-    lane_rows = batch_rows // own
-    longest = -(-total // (own * size))
-    return Shard(lanes, lane_rows, -(-longest // lane_rows), total)
+    lanes, lane_rows = _left(tuple(_ordered(parts, seed, epoch)), done, own * size), batch_rows // own
+    rows = [_rows(lane) for lane in lanes]
+    return Shard(tuple(lanes[rank * own : (rank + 1) * own]), lane_rows, -(-max(rows) // lane_rows), sum(rows))
+
+
+def _left(ordered: Lane, done: Sequence[Progress], count: int) -> list[Lane]:
+    """The `count` lanes that are left of an epoch: as they were where their number stays, else cut anew."""
+    lanes = _divided(ordered, done[0].lanes if done else count)
+    for progress in done:
+        lanes = _of_number(lanes, progress.lanes)
+        lanes = [_cut(lane, progress.lane_rows, _rows(lane)) for lane in lanes]
+    return _of_number(lanes, count)
+
+
+def _of_number(lanes: list[Lane], count: int) -> list[Lane]:
+    return lanes if len(lanes) == count else _divided([piece for lane in lanes for piece in lane], count)
+
+
+def _divided(ordered: Sequence[Piece], count: int) -> list[Lane]:
+    """`count` stretches whose lengths differ by one row at most."""
+    total = _rows(ordered)
+    bounds = [lane * total // count for lane in range(count + 1)]
+    return [_cut(ordered, first, last) for first, last in pairwise(bounds)]
+
+
+def _rows(lane: Sequence[Piece]) -> int:
+    return sum(piece.rows for piece in lane)
 
 
 def _lanes_per_rank(size: int, batch_rows: int) -> int:
@@ -106,12 +147,12 @@ def _ordered(parts: Sequence[Part], seed: int | None, epoch: int) -> Iterator[Pi
         yield Piece(parts[index], 0, parts[index].rows, (seed, epoch, int(index)))
 
 
-def _cut(ordered: Sequence[Piece], first: int, last: int) -> tuple[Piece, ...]:
+def _cut(ordered: Sequence[Piece], first: int, last: int) -> Lane:
     """The pieces that cover rows `first` to `last` of the whole order."""
     found, at = [], 0
     for piece in ordered:
         start, stop = max(first - at, 0), min(last - at, piece.rows)
         if start < stop:
-            found.append(Piece(piece.part, start, stop, piece.seed))
+            found.append(Piece(piece.part, piece.start + start, piece.start + stop, piece.seed))
         at += piece.rows
     return tuple(found)

@@ -30,13 +30,15 @@ class Fit:
 class TrainJob:
     """Fits over one table, made one after the other by the same ranks; results below `work_uri`.
 
-    `deterministic` asks for the same weights on each run, at the price of one thread per rank.
+    `deterministic` asks for the same weights on each run, at the price of one thread per rank. The same
+    job with the same `work_uri` goes on where an earlier attempt left it, `checkpoint_seconds` ago at most.
     """
 
     manifest: Manifest
     fits: list[Fit]
     work_uri: str
     deterministic: bool = True
+    checkpoint_seconds: float = 30
 
     def to_json(self) -> str:
         return TypeAdapter(TrainJob).dump_json(self).decode()

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,9 +14,11 @@ import numpy.typing as npt
 from features.contract.errors import TrainingError
 from features.contract.manifest import Manifest
 from models.feed.batches import Batch, Feed
-from models.feed.plan import Part, shard
+from models.feed.plan import Part, Progress, Shard, shard
+from models.train.checkpoint import Keeper, State
 from models.train.fit import Fit
-from models.train.progress import report
+from models.train.progress import going_on, report
+from models.train.ranks import from_rank_0
 from models.train.step import Steps, specification
 from models.zoo.multimodal import build_network
 
@@ -36,10 +38,10 @@ class Epoch:
 
 
 class Training:
-    """A fit in the making: the network, its feed, and what it has cost so far."""
+    """A fit in the making: the network, its feed, where it stands, and what it has cost so far."""
 
-    def __init__(self, manifest: Manifest, fit: Fit) -> None:
-        self.fit = fit
+    def __init__(self, manifest: Manifest, fit: Fit, keeper: Keeper) -> None:
+        self.fit, self.keeper = fit, keeper
         self.feed = Feed(manifest, manifest.statistics[fit.statistics_key], fit.modalities)
         self.batch_rows = max(1, fit.model.batch_size // hvd.size())
         # Ranks start from rank 0's weights, but must not share their dropout masks.
@@ -48,6 +50,7 @@ class Training:
         self.steps = Steps(self.network, fit.model, specification(self.network, self.batch_rows))
         self.waited = 0.0
         self.share_weights()
+        self.state, self.best_weights = State(), self.network.get_weights()
 
     def share_weights(self) -> None:
         """Give every rank the weights of rank 0; seed states stay each rank's own."""
@@ -55,40 +58,58 @@ class Training:
 
     def run(self) -> list[dict[str, Any]]:
         """Train to the end; the network holds the best weights afterwards. One entry per epoch."""
-        history: list[dict[str, Any]] = []
-        best, best_weights, patience = math.inf, self.network.get_weights(), self.fit.model.patience
-        for number in range(self.fit.model.epochs):
-            epoch = self._epoch(number)
-            history.append(asdict(epoch))
-            report(self.fit.name, epoch.epoch, self.fit.model.epochs, history[-1])
-            better, stop = self._decide(epoch.tuning_loss, best, number, patience)
+        self._resume()
+        state = self.state
+        while state.epoch < self.fit.model.epochs and not state.stop:
+            epoch = self._epoch(state)
+            state.history.append(asdict(epoch))
+            report(self.fit.name, epoch.epoch, self.fit.model.epochs, state.history[-1])
+            better, state.stop = self._decide(epoch.tuning_loss, state)
             if better:
-                best, best_weights = epoch.tuning_loss, self.network.get_weights()
-                patience = number + 1 + self.fit.model.patience
-            if stop:
-                break
-        self.network.set_weights(best_weights)
+                state.best, state.best_epoch = epoch.tuning_loss, state.epoch
+                self.best_weights = self.network.get_weights()
+            state.epoch, state.done, state.sums = state.epoch + 1, [], [0.0, 0.0, 0.0]
+        self.network.set_weights(self.best_weights)
         self.share_weights()
-        return history
+        return state.history
 
-    def _decide(self, loss: float, best: float, number: int, patience: int) -> tuple[bool, bool]:
+    def _decide(self, loss: float, state: State) -> tuple[bool, bool]:
         """Is this the best epoch, and is it the last? Rank 0 says, so that all ranks do the same."""
-        better = loss < best
-        decision = np.array([better, not better and number + 1 >= patience], np.int32)
-        better, stop = hvd.broadcast(decision, root_rank=0, name="early_stopping").numpy().astype(bool)
+        better = loss < state.best
+        decision = np.array([better, not better and state.epoch >= state.best_epoch + self.fit.model.patience])
+        better, stop = hvd.broadcast(decision.astype(np.int32), root_rank=0, name="early_stopping").numpy()
         return bool(better), bool(stop)
 
-    def _epoch(self, number: int) -> Epoch:
+    def _epoch(self, state: State) -> Epoch:
         started, self.waited = time.perf_counter(), 0.0
-        share = self._shard(self.fit.train, self.fit.model.seed, number)
-        totals = np.zeros(3)
-        for batch in self._timed(self.feed.batches(share)):
-            totals += self.steps.train(batch)
-        self._check(totals, share.total_rows, "train")
-        seconds, rows = time.perf_counter() - started, int(totals[2])
-        waited = self.waited / seconds
-        tuning = self._loss(self.fit.tuning)
-        return Epoch(number, totals[0] / totals[1], tuning, rows, share.steps, seconds, rows / seconds, waited)
+        earlier, rows_before = list(state.done), state.sums[2]
+        share = self._shard(self.fit.train, self.fit.model.seed, state.epoch, earlier)
+        lanes = len(share.lanes) * hvd.size()
+        for step, batch in enumerate(self._timed(self.feed.batches(share)), 1):
+            state.sums = [a + float(b) for a, b in zip(state.sums, self.steps.train(batch), strict=True)]
+            state.done = [*earlier, Progress(lanes, step * share.lane_rows)]
+            self._keep()
+        self._check(state.sums, sum(part.rows for part in self.fit.train), "train")
+        seconds, rows = time.perf_counter() - started, state.sums[2] - rows_before
+        waited, tuning = self.waited / seconds, self._loss(self.fit.tuning)
+        loss = state.sums[0] / state.sums[1]
+        return Epoch(state.epoch, loss, tuning, int(state.sums[2]), share.steps, seconds, rows / seconds, waited)
+
+    def _keep(self) -> None:
+        """Rank 0 writes for all: between two steps they differ in their seeds alone, which each rank makes
+        itself. A loss that is not finite is no state to come back to."""
+        if hvd.rank() == 0 and self.keeper.due() and math.isfinite(self.state.sums[0]):
+            best = {f"best_{i}": weight for i, weight in enumerate(self.best_weights)}
+            self.keeper.write(self.state, self.steps.arrays() | best)
+
+    def _resume(self) -> None:
+        """All ranks go on from the checkpoint that rank 0 finds, or all start anew."""
+        data = from_rank_0(self.keeper.read() if hvd.rank() == 0 else b"")
+        if data:
+            self.state, arrays = self.keeper.decode(data)
+            self.best_weights = [arrays.pop(f"best_{i}") for i in range(len(self.best_weights))]
+            self.steps.restore(arrays)
+            going_on(self.fit.name, self.state.epoch, self.state.sums[2])
 
     def _loss(self, parts: list[Part]) -> float:
         """The exact mean loss over all ranks' rows."""
@@ -104,8 +125,8 @@ class Training:
             if batch.rows:
                 yield batch.person_key, self.steps.evaluate(batch)[0]
 
-    def _shard(self, parts: list[Part], seed: int | None, epoch: int) -> Any:
-        return shard(parts, hvd.rank(), hvd.size(), seed, epoch, self.batch_rows)
+    def _shard(self, parts: list[Part], seed: int | None, epoch: int, done: Sequence[Progress] = ()) -> Shard:
+        return shard(parts, hvd.rank(), hvd.size(), seed, epoch, self.batch_rows, done)
 
     def _timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         while True:
@@ -116,7 +137,7 @@ class Training:
                 return
             yield batch
 
-    def _check(self, totals: npt.NDArray[np.float64], planned: int, split: str) -> None:
+    def _check(self, totals: Sequence[float], planned: int, split: str) -> None:
         name = f"fit {self.fit.name}, {split}"
         if int(totals[2]) != planned:
             raise TrainingError(f"{name}: {int(totals[2])} rows were used, {planned} are planned")

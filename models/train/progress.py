@@ -23,6 +23,15 @@ def report(fit: str, epoch: int, epochs: int, numbers: Mapping[str, Any]) -> Non
         sys.stderr.flush()
 
 
+def going_on(fit: str, epoch: int, rows: float) -> None:
+    """Rank 0 says that it goes on from a checkpoint."""
+    import horovod.tensorflow as hvd
+
+    if hvd.rank() == 0:
+        sys.stderr.write(f"{MARK}{fit}: goes on in epoch {epoch + 1}, after {rows:,.0f} of its rows\n")
+        sys.stderr.flush()
+
+
 class LiveLine:
     """Shows the newest progress line of a growing log: over itself on a terminal, else each fit's last."""
 

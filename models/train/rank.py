@@ -46,18 +46,28 @@ def _train(job: TrainJob, fit: Fit) -> None:
     import horovod.tensorflow as hvd
     import keras
 
+    from models.train.checkpoint import Keeper, identity_of
     from models.train.loop import Training
-    from models.train.outputs import write_network, write_predictions
+    from models.train.outputs import FINISHED, write_network, write_predictions
+    from models.train.ranks import from_rank_0, wait_for_all
 
+    folder, identity = Location(job.work_uri) / fit.name, identity_of(job.manifest, fit)
+    finished = folder / FINISHED
+    if from_rank_0(finished.read_bytes() if hvd.rank() == 0 and finished.exists() else b"") == identity.encode():
+        return
     keras.backend.clear_session()
-    folder = Location(job.work_uri) / fit.name
-    training = Training(job.manifest, fit)
+    training = Training(job.manifest, fit, Keeper(folder / "checkpoint.npz", identity, job.checkpoint_seconds))
     history = training.run()
     if hvd.rank() == 0:
         write_network(folder, training.network, history)
+        (folder / "predictions").delete()  # an attempt with more ranks may have left some
+    wait_for_all()
     for split, parts in fit.evaluate.items():
         target = folder / f"predictions/{split}-{hvd.rank()}.parquet"
         write_predictions(target, training.predictions(parts))
+    wait_for_all()
+    if hvd.rank() == 0:
+        finished.write_bytes(identity.encode())
 
 
 def main() -> None:

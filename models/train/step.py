@@ -1,5 +1,6 @@
 """The compiled steps: one averaged update over all ranks, and one evaluation."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import horovod.tensorflow as hvd
@@ -28,6 +29,26 @@ class Steps:
         signature = [specification, tf.TensorSpec([], tf.float32)]
         self._train = tf.function(self._train_step, input_signature=signature)
         self._evaluate = tf.function(self._evaluate_step, input_signature=[specification])
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """All that a step changes: weights, the optimizer's variables, how often each seed was drawn from."""
+        found = {f"weight_{i}": variable.numpy() for i, variable in enumerate(self.network.weights)}
+        found |= {f"optimizer_{i}": variable.numpy() for i, variable in enumerate(self.optimizer.variables)}
+        return found | {f"draws_{i}": state.numpy()[1] for i, state in enumerate(self._seed_states())}
+
+    def restore(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Back to `arrays()`; each rank keeps its own seeds and takes over only how far they were used."""
+        for i, variable in enumerate(self.network.weights):
+            variable.assign(arrays[f"weight_{i}"])
+        for i, variable in enumerate(self.optimizer.variables):
+            variable.assign(arrays[f"optimizer_{i}"])
+        for i, state in enumerate(self._seed_states()):
+            state.assign(np.array([state.numpy()[0], arrays[f"draws_{i}"]]))
+
+    def _seed_states(self) -> list[Any]:
+        """`[seed, draws]` of every layer that draws at random; `.weights.h5` omits them."""
+        generators = [getattr(layer, "seed_generator", None) for layer in self.network.layers]
+        return [generator.state for generator in generators if generator is not None]
 
     def train(self, batch: Batch) -> npt.NDArray[np.float64]:
         """One update. Loss sum, weight sum and people over all ranks; float64 [3]."""

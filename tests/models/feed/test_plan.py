@@ -1,11 +1,12 @@
 """How rows are divided over ranks and steps."""
 
 from collections import Counter
+from collections.abc import Sequence
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.feed.plan import Part, Shard, shard
+from models.feed.plan import Part, Progress, Shard, shard
 
 sizes = st.lists(st.integers(1, 40), min_size=1, max_size=12)
 
@@ -32,11 +33,11 @@ def test_every_row_falls_to_one_rank_once_and_all_ranks_make_equal_steps(rows, s
         assert share.total_rows == sum(rows)
 
 
-def batches(rows: list[int], size: int, global_batch: int) -> list[Counter]:
+def batches(rows: list[int], size: int, global_batch: int, done: Sequence[Progress] = ()) -> list[Counter]:
     """The people of each global batch."""
     found: list[Counter] = []
     for rank in range(size):
-        share = shard(parts_of(rows), rank, size, 5, 0, global_batch // size)
+        share = shard(parts_of(rows), rank, size, 5, 0, global_batch // size, done)
         found += [Counter() for _ in range(share.steps - len(found))]
         for lane in share.lanes:
             indices = [(piece.part.uri, int(i)) for piece in lane for i in piece.indices()]
@@ -60,3 +61,27 @@ def test_a_rank_opens_only_the_files_it_needs():
     parts = parts_of([10] * 16)
     files = [{p.part.uri for lane in shard(parts, r, 4, 1, 0, 8).lanes for p in lane} for r in range(4)]
     assert [len(opened) for opened in files] == [4, 4, 4, 4]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    sizes, st.integers(1, 32), st.lists(st.tuples(st.integers(1, 8), st.integers(0, 3)), min_size=1, max_size=4)
+)
+def test_an_epoch_broken_off_anywhere_is_finished_by_any_ranks_with_every_row_once(rows, batch_rows, attempts):
+    """Each attempt has its own number of ranks and is killed after some steps; the last one finishes."""
+    seen, done = Counter(), list[Progress]()
+    for size, steps in [*attempts, (3, 10_000)]:
+        shares = [shard(parts_of(rows), rank, size, 5, 0, batch_rows, done) for rank in range(size)]
+        assert len({share.steps for share in shares}) == 1
+        taken = min(steps, shares[0].steps) * shares[0].lane_rows
+        for share in shares:
+            for lane in share.lanes:
+                seen.update([(piece.part.uri, int(i)) for piece in lane for i in piece.indices()][:taken])
+        done.append(Progress(sum(len(share.lanes) for share in shares), taken))
+    assert seen == Counter((part.uri, i) for part in parts_of(rows) for i in range(part.rows))
+
+
+def test_the_same_ranks_go_on_with_the_batches_that_were_left():
+    whole = batches([30, 7, 50, 13], 2, 16)
+    rest = batches([30, 7, 50, 13], 2, 16, [Progress(8, 2), Progress(8, 4)])
+    assert rest == whole[3:]
