@@ -1,7 +1,11 @@
 """Train every task's model on its published training table; out come signed bundles."""
 
+import hashlib
+
+from features.contract.paths import Location
+from features.contract.settings import TaskSettings
 from features.lake import Written
-from jobs.frame import Context, Job
+from jobs.frame import Context, Job, code_version
 from jobs.script import main
 from jobs.tracking import track
 from models.evaluate.results import Metrics
@@ -12,16 +16,27 @@ def _body(context: Context) -> Written:
 
     settings = context.settings
     spark = context.spark if settings.launch.launcher == "spark" else None
-    work = context.lake / f"_work/{context.run_id}"
     digests, counts = {}, {}
-    try:
-        for task in settings.tasks:
-            trained = train_task(context.lake, context.runs, settings, task, work / task.name, spark)
-            digests[f"models/{task.name}"] = trained.digest
-            counts[task.name] = {"rows": trained.rows} | headline(trained.metrics)
-    finally:
-        work.delete()
+    for task in settings.tasks:
+        trained = train_task(context.lake, context.runs, settings, task, _work(context, task), spark)
+        digests[f"models/{task.name}"] = trained.digest
+        counts[task.name] = {"rows": trained.rows} | headline(trained.metrics)
+    for task in settings.tasks:
+        _work(context, task).delete()
     return Written({}, counts, digests)
+
+
+def _work(context: Context, task: TaskSettings) -> Location:
+    """The ranks' folder. Checkpoints of the same code, settings and table are kept, so that a training that
+    was killed goes on, with other ranks too; those of any other are removed."""
+    table = context.runs.version(f"training/{task.name}")
+    key = hashlib.sha256(f"{code_version()} {table} {task.model_dump_json()}".encode()).hexdigest().encode()
+    folder = context.lake / f"_work/{task.name}"
+    owner = folder / "key"
+    if not owner.exists() or owner.read_bytes() != key:
+        folder.delete()
+        owner.write_bytes(key)
+    return folder
 
 
 def headline(metrics: Metrics) -> dict[str, object]:

@@ -288,11 +288,13 @@ class ModelSettings(Section):
 
 
 class LaunchSettings(Section):
-    """How ranks start. `slots_timeout_seconds`: how long missing slots are waited for."""
+    """How ranks start. `slots_timeout_seconds`: how long missing slots are waited for. A killed training
+    loses `checkpoint_seconds` at most (0: a checkpoint after each step)."""
 
     launcher: Literal["local", "horovodrun", "spark"] = "local"
     ranks: Positive = 2
     slots_timeout_seconds: Positive = 45
+    checkpoint_seconds: Annotated[float, Field(ge=0)] = 30
 
 
 class BaselineSettings(Section):

@@ -18,13 +18,15 @@ if TYPE_CHECKING:
 
 
 def launch(job: TrainJob, settings: LaunchSettings, spark: "SparkSession | None" = None) -> None:
-    """Train all fits of the job on `settings.ranks` ranks; the results lie below its `work_uri`.
+    """Train all fits of the job on `settings.ranks` ranks; the results lie below its `work_uri`, and
+    what an earlier attempt left there is gone on with.
 
     Raises TrainingError, or the rank's own kind of error, naming the rank that failed, its exit code
-    and the end of its log; ClusterError for too few slots. Logs are kept in `work_uri`/logs.
+    and the end of its log; ClusterError for too few slots. This attempt's logs are in `work_uri`/logs.
     """
     if settings.ranks > min(fit.model.batch_size for fit in job.fits):
         raise ConfigError(f"launch.ranks: {settings.ranks} ranks cannot share a batch of fewer rows")
+    (Location(job.work_uri) / "logs").delete()
     with _logs(Location(job.work_uri)) as logs:
         if settings.launcher == "spark":
             from models.train.spark_launch import launch_on_spark

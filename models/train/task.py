@@ -49,15 +49,17 @@ def train_task(
 ) -> TrainedTask:
     """Train every network of the task in one launch, calibrate, judge, and register a bundle.
 
-    `work` is an empty folder that all ranks can reach. Raises ConfigError before anything starts
-    where the signing key or the split will not do, and TrainingError where training does not end well.
+    `work` is a folder that all ranks can reach; what an earlier attempt left there is gone on with. Raises
+    ConfigError before anything starts where the signing key or the split will not do, and TrainingError
+    where training does not end well.
     """
     registry.ensure_signing_key(settings.signing, settings.trust)
     table = f"training/{task.name}"
     manifest, manifest_digest = read_manifest(lake, runs, table)
     all_rounds = rounds(lake, read_plan(lake, runs, table), task)
     fits = fits_of(all_rounds, manifest, task)
-    launch(TrainJob(manifest=manifest, fits=fits, work_uri=work.uri), settings.launch, spark)
+    seconds = settings.launch.checkpoint_seconds
+    launch(TrainJob(manifest, fits, work.uri, checkpoint_seconds=seconds), settings.launch, spark)
 
     judged = [
         judge(item, all_rounds, work, manifest, task, settings.baseline) for item in judged_rounds(all_rounds)

@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from features.contract.paths import Location
 from features.contract.runs import Runs
 from features.simulation.raw_zone import Truth, load_truth
 from jobs.cli.recovered import dirt_found
-from tests.command import options, published, riskloom
+from tests.command import REPOSITORY, RISKLOOM, bare_environment, options, published, riskloom
 from tests.planted import leaks, readable
 
 SMALL = options("--set", "tasks.0.model.epochs=3", "tasks.0.model.single_modality=false")
@@ -155,9 +156,42 @@ def test_recovered_prints_the_truth_beside_the_model(demo: Demo) -> None:
     assert "true risk" in printed.stderr and "held-out people" in printed.stderr
 
 
+def test_a_training_killed_outright_goes_on_where_it_was(demo: Demo) -> None:
+    words = [
+        "train_model",
+        "--config",
+        "conf/demo.yaml",
+        "--raw",
+        str(demo.folder / "raw"),
+        "--lake",
+        demo.lake.uri,
+    ]
+    words += options("--set", "tasks.0.model.epochs=60", "tasks.0.model.patience=60", "tasks.0.model.seed=5")
+    words += options("--set", "tasks.0.model.single_modality=false", "launch.checkpoint_seconds=0")
+    before, checkpoint = published_bundle(demo), demo.folder / "lake/_work/t2d/final/checkpoint.npz"
+    training = subprocess.Popen([RISKLOOM, *words], env=bare_environment(), cwd=REPOSITORY)
+    while not checkpoint.exists():
+        assert training.poll() is None
+        time.sleep(0.1)
+    training.kill()
+    training.wait()
+    assert published_bundle(demo) == before
+    again = riskloom(*words)
+    assert again.returncode == 0, again.stderr[-3000:]
+    assert published_bundle(demo) != before
+    assert not (demo.folder / "lake/_work/t2d").exists()
+    history = json.loads((demo.folder / f"lake/models/t2d/{published_bundle(demo)}/history.json").read_bytes())
+    rows = pc.sum(pc.equal(demo.table("training/t2d")["split"], "train")).as_py()
+    assert [entry["rows"] for entry in history["final"]] == [rows] * 60
+
+
+def published_bundle(demo: Demo) -> str | None:
+    return Runs.read(demo.lake).published("models/t2d")
+
+
 def test_a_tampered_bundle_is_refused_and_nothing_is_scored(demo: Demo) -> None:
     """Last in this file: it spoils the bundle and mends it again."""
-    weights = next((demo.folder / "lake/models/t2d").glob("*/model.weights.h5"))
+    weights = demo.folder / f"lake/models/t2d/{published_bundle(demo)}/model.weights.h5"
     original, before = weights.read_bytes(), demo.table("predictions").num_rows
     try:
         weights.write_bytes(original[:-1] + bytes([original[-1] ^ 1]))
