@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 from delta.tables import DeltaTable
+from pyspark import SparkContext
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
 
@@ -73,8 +74,12 @@ def spark_session(settings: SparkSettings, application: str) -> SparkSession:
     return session
 
 
-def stop_spark() -> None:
-    """Stop the session, if one was started."""
+def stop_spark(at_once: bool = False) -> None:
+    """Stop the session, if one was started; `at_once` with its Java, which else tells of each task it ends."""
+    gateway = SparkContext._gateway
+    if at_once and gateway is not None:
+        gateway.proc.kill()
+        return
     session = SparkSession.getActiveSession()
     if session is not None:
         session.stop()

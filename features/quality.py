@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as sf
 
+from features.contract.errors import DataGateError
 from features.contract.schemas import quarantine
 
 
@@ -27,15 +28,26 @@ class Balance:
         """Records lost or invented; 0 when the balance holds."""
         return self.records + self.expanded - self.used - self.merged - sum(self.quarantined.values())
 
+    @property
+    def refusals(self) -> str:
+        """The rules that refused records, and how many."""
+        return ", ".join(f"{rule} {count:,}" for rule, count in sorted(self.quarantined.items())) or "none refused"
+
     def as_counts(self) -> dict[str, object]:
         return asdict(self)
 
 
 def check(balances: dict[str, Balance]) -> None:
-    """An ingest that lost or invented records is our bug, and must not publish."""
+    """An ingest that lost or invented records is our bug, and must not publish; nor must one that could
+    use nothing of a source: a date format that does not fit refuses each of its records."""
     for source, balance in balances.items():
         if balance.difference:
             raise AssertionError(f"{source}: the balance is off by {balance.difference} records: {balance}")
+        if balance.records and not balance.used and not balance.merged:
+            raise DataGateError(
+                f"{source}: none of {balance.records:,} records could be used ({balance.refusals}); check the "
+                "mapping in the configuration: date formats, value ranges, the identity pattern"
+            )
 
 
 def refused(frame: DataFrame, job: str) -> DataFrame:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import re
+import signal
 import time
 import traceback
 import uuid
@@ -76,7 +77,12 @@ class Context:
     def spark(self) -> "SparkSession":
         from features.lake import spark_session
 
-        return spark_session(self.settings.spark, f"riskloom {self.settings.name}")
+        # pyspark takes Ctrl-C for itself, to cancel its jobs; here it ends the job.
+        mine = signal.getsignal(signal.SIGINT)
+        try:
+            return spark_session(self.settings.spark, f"riskloom {self.settings.name}")
+        finally:
+            signal.signal(signal.SIGINT, mine)
 
     def matching(self, globs: Sequence[str]) -> list[FileStat]:
         """The raw files that match one of these globs."""
@@ -140,7 +146,7 @@ def pending(job: Job, settings: Settings) -> str:
         return "nothing (no such section in the configuration)"
     runs = Runs.read(Location(settings.lake))
     if missing := [name for name in job.reads(settings) if runs.published(name) is None]:
-        return f"run, once {', '.join(missing)} is there"
+        return f"run, once it has {', '.join(missing)}"
     if job.raw(settings) and not Location.parse(settings.identity.key_uri).exists():
         return "run"  # and a dry run makes no key
     try:
@@ -201,7 +207,8 @@ def _nothing_new(runs: Runs, run: Run, outputs: Sequence[str]) -> Run | None:
 
 
 def _open_runs(lake: Location) -> Runs:
-    """Read the runs; an unwritable lake is found here, before any work."""
+    """Read the runs; a lake that is away or cannot be written is found here, before any work."""
+    runs = Runs.read(lake)  # first: against a NameNode that is away, a write tries on for minutes
     probe = lake / f"_probe-{uuid.uuid4().hex}"
     try:
         probe.write_bytes(b"")
@@ -210,7 +217,7 @@ def _open_runs(lake: Location) -> Runs:
         raise ClusterError(
             f"lake: cannot write to {lake.uri} ({error}); check the path and its permissions"
         ) from error
-    return Runs.read(lake)
+    return runs
 
 
 def _published(runs: Runs, output: str) -> str:

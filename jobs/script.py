@@ -2,9 +2,12 @@
 
 import logging
 import os
+import signal
 import sys
-from collections.abc import Callable
-from typing import Annotated, NoReturn
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from types import FrameType
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -16,6 +19,8 @@ from features.lake import spark_session, stop_spark
 from jobs.frame import Job, Summary, run_job
 
 console = Console(stderr=True)
+# Answers that somebody asked for, to be piped on.
+answers = Console()
 
 ConfigOption = Annotated[str, typer.Option("--config", help="YAML file, or the name of a shipped one.")]
 RawOption = Annotated[str | None, typer.Option("--raw", help="Raw zone: a path or an hdfs:// URI.")]
@@ -65,12 +70,19 @@ def end_with(app: typer.Typer) -> NoReturn:
     A thread that Arrow or gRPC left running can abort the interpreter's own end ("terminate called
     without an active exception"), and a scheduler would read 134 in place of our code.
     """
+    stopped = threading.Event()
+
+    def stop(_: int, __: FrameType | None) -> NoReturn:
+        stopped.set()
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, stop)
     try:
         app()
         code = 0
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else 1
-    stop_spark()
+    stop_spark(at_once=stopped.is_set())
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
@@ -79,8 +91,10 @@ def end_with(app: typer.Typer) -> NoReturn:
 def start_logging() -> None:
     """Messages to standard error; standard output carries the summaries alone."""
     handler = RichHandler(console=console, show_path=False, show_time=False)
+    # What py4j logs, by the root logger, it raises too; and a Ctrl-C is no error.
+    handler.addFilter(lambda record: "/py4j/" not in record.pathname)
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[handler], force=True)
-    for chatty in ("py4j", "horovod", "deltalake"):
+    for chatty in ("horovod", "deltalake"):
         logging.getLogger(chatty).setLevel(logging.ERROR)
 
 
@@ -89,9 +103,19 @@ def show(summary: Summary) -> None:
     colour = "red" if summary.exit_code else "green"
     text = f"[{colour}]{summary.job}[/{colour}] {summary.status} in {summary.seconds} s"
     console.print(text, highlight=False)
+    for line in refusals(summary.counts):
+        console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
     if summary.message:
         console.print(summary.message, markup=False, highlight=False, soft_wrap=True)
     typer.echo(summary.to_json())
+
+
+def refusals(counts: Mapping[str, Any]) -> Iterator[str]:
+    """A line for each source of an ingest that had records refused."""
+    for source, balance in counts.get("balances", {}).items():
+        if refused := balance["quarantined"]:
+            rules = ", ".join(f"{rule} {count:,}" for rule, count in sorted(refused.items()))
+            yield f"{source}: of {balance['records']:,} records {sum(refused.values()):,} quarantined ({rules})"
 
 
 def fail(error: RiskloomError) -> NoReturn:

@@ -124,8 +124,8 @@ def client_settings(home: Path) -> str:
     return (
         f"export HADOOP_CONF_DIR={home}/conf\n"
         "export SPARK_LOCAL_IP=127.0.0.1\n"
-        f"# fs.defaultFS hdfs://127.0.0.1:{ports['namenode_rpc']}"
-        f"  NameNode http://127.0.0.1:{ports['namenode_http']}"
+        f"export FS=hdfs://127.0.0.1:{ports['namenode_rpc']}\n"
+        f"# NameNode http://127.0.0.1:{ports['namenode_http']}"
         f"  ResourceManager http://127.0.0.1:{ports['resourcemanager_http']}"
     )
 

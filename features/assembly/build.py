@@ -10,6 +10,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as sf
 
 from features.assembly.files import Group, count_groups, one_group, place, rows_per_file, write_files
+from features.assembly.gates import check_codes, check_outcome
 from features.assembly.inputs import check_task, read_inputs
 from features.assembly.manifest import by_split, describe, open_version, plan_bytes, read_back
 from features.assembly.modalities import modality_types, row_bytes, with_features
@@ -60,6 +61,7 @@ def _build_task(study: Study, whole: Written) -> None:
 def _build_training(study: Study, whole: Written) -> tuple[bytes, Counts]:
     """The manifest's bytes and the flow of people: all, excluded by reason, cohort, splits."""
     task = study.task
+    check_codes(study.inputs["events"], task)
     table = training(task.name, modality_types(task.features), label_types(task.outcome))
     people = study.keep(training_people(study.inputs, study.settings, task))
     flow = _flow(people, "excluded", "cohort")
@@ -69,11 +71,13 @@ def _build_training(study: Study, whole: Written) -> tuple[bytes, Counts]:
     frame, counts = with_features(cohort, study)
     version = _write(study, frame.withColumn("weight", sf.lit(1.0).cast("float")), table, count_groups(cohort))
     files = read_back(study, table.path, version)
+    splits = by_split(files)
+    check_outcome(splits, task)
     manifest = describe(study, open_version(study, table.path, version), files).to_bytes()
     whole.tables[table.path] = version
     _publish(study.lake, whole, manifest_path(table.path, version), manifest)
     _publish(study.lake, whole, plan_path(table.path, version), plan_bytes(files))
-    return manifest, flow | counts | {"splits": by_split(files)}
+    return manifest, flow | counts | {"splits": splits}
 
 
 def _build_population(study: Study, manifest: bytes, whole: Written) -> Counts:

@@ -54,7 +54,10 @@ def had_outcome(events: DataFrame, outcome: OutcomeSettings, as_of: date) -> Dat
 
 
 def _binary(outcome: OutcomeSettings) -> list[Column]:
-    happened = sf.coalesce(sf.col("first") <= outcome.horizon_days, sf.lit(False))
+    """An event counts while the person is under observation; who is lost before the horizon counts when
+    the event had come by then (PatientLevelPrediction's `includeAllOutcomes`), else has no label."""
+    stop = sf.least(sf.col("followed"), sf.lit(outcome.horizon_days))
+    happened = sf.coalesce(sf.col("first") <= stop, sf.lit(False))
     followed = sf.coalesce(sf.col("followed") >= outcome.horizon_days, sf.lit(False))
     reason = sf.when(sf.col("first") <= 0, Reason.OUTCOME_BEFORE.value)
     reason = reason.when(~happened & ~followed, Reason.NOT_FOLLOWED.value)

@@ -28,8 +28,7 @@ def load_settings(
 
     A resolved file (written by `resolved_yaml`) loads to the same settings.
     """
-    location = _find(config)
-    text = location.read_bytes().decode()
+    text = _read(_find(config), config)
     document = _merge(_profile(profile), _parse(text, config))
     for override in overrides:
         document = _merge(document, _parse_override(override))
@@ -40,7 +39,7 @@ def load_settings(
     try:
         settings = Settings.model_validate(document)
     except ValidationError as error:
-        raise ConfigError(_explain(error, text, config)) from None
+        raise ConfigError(_explain(error, text, config, overrides)) from None
     return Settings.model_validate(_interpolate(settings.model_dump(mode="json"), settings.lake))
 
 
@@ -63,7 +62,17 @@ def _find(config: str) -> Location:
     shipped = resources.files("conf") / config.removeprefix("conf/")
     if shipped.is_file():
         return Location.parse(str(shipped))
-    raise ConfigError(f"{config}: no such file")
+    what = "a folder, expected a YAML file" if location.exists() else "no such file"
+    raise ConfigError(f"{config or 'the configuration'}: {what}")
+
+
+def _read(location: Location, config: str) -> str:
+    try:
+        return location.read_bytes().decode()
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{config}: byte {error.start} is not UTF-8; save the file as UTF-8 text") from None
+    except OSError as error:
+        raise ConfigError(f"{config}: cannot be read ({error.strerror or type(error).__name__})") from None
 
 
 def _profile(name: str) -> Document:
@@ -78,6 +87,7 @@ def _profile(name: str) -> Document:
 def _parse(text: str, name: str) -> Document:
     try:
         document = yaml.safe_load(text) or {}
+        _refuse_twins(yaml.compose(text, Loader=yaml.SafeLoader), name)
     except yaml.YAMLError as error:
         raise ConfigError(f"{name}: not valid YAML: {error}") from None
     if not isinstance(document, dict):
@@ -85,8 +95,22 @@ def _parse(text: str, name: str) -> Document:
     return document
 
 
+def _refuse_twins(node: yaml.Node | None, name: str) -> None:
+    """YAML itself lets the second of two equal keys replace the first in silence."""
+    if isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _refuse_twins(item, name)
+    if isinstance(node, yaml.MappingNode):
+        lines: dict[str, int] = {}
+        for key, value in node.value:
+            line = key.start_mark.line + 1
+            if (first := lines.setdefault(str(key.value), line)) != line:
+                raise ConfigError(f"{name}:{line}: {key.value}: this key stands already in line {first}")
+            _refuse_twins(value, name)
+
+
 def _parse_override(override: str) -> Document:
-    """`a.b=3` is {"a": {"b": 3}}; `tasks.0.model.epochs=5` reaches into a list."""
+    """`a.b=3` is {"a": {"b": 3}}; `tasks.0.model.epochs=5` or `tasks.NAME.model.epochs=5` reaches into a list."""
     key, separator, value = override.partition("=")
     if not separator or not key:
         raise ConfigError(f"--set {override}: expected key=value, such as launch.ranks=2")
@@ -110,12 +134,23 @@ def _merge(base: Document, over: Document) -> Document:
 def _merge_value(below: Any, above: Any) -> Any:
     if isinstance(below, dict) and isinstance(above, dict):
         return _merge(below, above)
-    if isinstance(below, list) and isinstance(above, dict) and all(key.isdigit() for key in above):
-        changed = {int(key): value for key, value in above.items()}
+    if isinstance(below, list) and isinstance(above, dict):
+        changed = {_place(below, key): value for key, value in above.items()}
         if max(changed) >= len(below):
             raise ConfigError(f"--set: item {max(changed)} of a list of {len(below)}; they count from 0")
         return [_merge_value(item, changed[i]) if i in changed else item for i, item in enumerate(below)]
     return above
+
+
+def _place(items: list[Any], key: str) -> int:
+    """An item of a list by its number or its `name`."""
+    names = [item.get("name") if isinstance(item, dict) else None for item in items]
+    if key in names:
+        return names.index(key)
+    if not key.isdigit():
+        known = ", ".join(name for name in names if name) or f"0 to {len(items) - 1}"
+        raise ConfigError(f"--set: no item {key} in a list; expected one of {known}")
+    return int(key)
 
 
 def _make_absolute(document: Document) -> None:
@@ -135,14 +170,19 @@ def _interpolate(value: Any, lake: str) -> Any:
     return value
 
 
-def _explain(error: ValidationError, text: str, config: str) -> str:
-    lines = [_explain_one(dict(item), text, config) for item in error.errors()]
+def _explain(error: ValidationError, text: str, config: str, overrides: Sequence[str]) -> str:
+    lines = [_explain_one(dict(item), text, config, overrides) for item in error.errors()]
     return "\n".join(lines)
 
 
-def _explain_one(item: dict[str, Any], text: str, config: str) -> str:
+def _explain_one(item: dict[str, Any], text: str, config: str, overrides: Sequence[str]) -> str:
     keys = tuple(item["loc"])
-    where = f"{config}:{_line_of(text, keys)}: {'.'.join(map(str, keys)) or 'the file'}"
+    path = ".".join(map(str, keys))
+    # Where a file and an override both speak of a key, the override had the last word.
+    blamed = next(
+        (f"--set {word}" for word in overrides if f"{word.partition('=')[0]}.".startswith(f"{path}.")), None
+    )
+    where = f"{blamed or f'{config}:{_line_of(text, keys)}'}: {path or 'the file'}"
     if item["type"] == "extra_forbidden":
         nearest = difflib.get_close_matches(str(keys[-1]), _known_keys(keys[:-1]), n=1)
         hint = f"; did you mean {nearest[0]}?" if nearest else ""

@@ -66,7 +66,10 @@ def read_key(uri: str, create: bool) -> bytes:
     location = Location.parse(uri)
     if not location.exists():
         if not create:
-            raise ConfigError(f"identity.key_uri: no key at {uri}; create one or correct the setting")
+            raise ConfigError(
+                f"identity.key_uri: no key at {uri}; correct the setting, copy the key that a local run made, "
+                "or make one of 32 random bytes that its owner alone may read (openssl rand -out FILE 32)"
+            )
         location.create_exclusive(secrets.token_bytes(32))  # a job beside this one may be first
         location.restrict()
     _check_private(location)

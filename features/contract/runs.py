@@ -1,6 +1,7 @@
 """The `runs` table: what each job read, wrote and counted. It is what publishes a table."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -122,6 +123,9 @@ def open_delta(lake: Location, path: str, version: int | None = None) -> DeltaTa
         table = DeltaTable(lake_uri(lake, path), version=version)
     except TableNotFoundError:
         return None
+    except OSError as error:
+        told = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).splitlines()
+        raise ClusterError(f"lake: cannot read {lake_uri(lake, path)} ({told[-1].strip(' ↳')})") from None
     if table.protocol().min_reader_version != 1:
         raise DataGateError(
             f"table {path} uses Delta reader version {table.protocol().min_reader_version}, expected 1: "

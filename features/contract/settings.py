@@ -90,7 +90,8 @@ class GenomicsSettings(Section):
 
 
 class TimeMapping(Section):
-    """A time from columns: a date `column` in `format`, or 1 July of a `year` column; then `plus_days`."""
+    """A time from columns: a date `column` in `format` (Java's letters: dd.MM.yyyy, yyyy-MM-dd HH:mm), or
+    1 July of a `year` column; then `plus_days`."""
 
     column: str | None = None
     format: str = "yyyy-MM-dd"
@@ -102,6 +103,13 @@ class TimeMapping(Section):
         if (self.column is None) == (self.year is None):
             raise ValueError("give either column or year")
         return self
+
+    @field_validator("format")
+    @classmethod
+    def _of_java(cls, value: str) -> str:
+        if "%" in value or not re.search("[yu]", value):
+            raise ValueError("expected a date pattern in Java's letters, such as dd.MM.yyyy or yyyy-MM-dd HH:mm")
+        return value
 
 
 class PersonMapping(Section):
@@ -181,8 +189,9 @@ class CohortSettings(Section):
 class OutcomeSettings(Section):
     """What is predicted, within `horizon_days` of the index.
 
-    `code`: the first such event after the index; people who had it before are left out. A binary
-    one leaves out people not followed to the horizon, a survival one censors them.
+    `code`: the first such event after the index and under observation; people who had it before are left
+    out. A binary one leaves out people who were lost before the horizon without it, a survival one censors
+    them.
     `genes`: a binary label, carrying a non-silent variant in one of them; known at the index.
     `revealed_by`: other event codes that give the label away and so cannot be features.
     """

@@ -83,8 +83,8 @@ class _Sayings:
     def _waits(self) -> str:
         assert self.application is not None  # noqa: S101
         return (
-            f"{self.application} has waited {WAIT_BEFORE_TELLING:.0f} s for its first container and goes on "
-            f"waiting; free the queue, or stop it with Ctrl-C. YARN: {_diagnostics(self.application)}"
+            f"{self.application} has waited {WAIT_BEFORE_TELLING:.0f} s for its driver, which has no container "
+            "yet or is still starting in it; Ctrl-C stops both. YARN: " + _diagnostics(self.application)
         )
 
 

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from features.contract.errors import ExitCode, RiskloomError
 from features.contract.paths import Location
-from jobs.script import console
+from jobs.script import answers
 
 PINNED = {
     "pyspark": "3.5.9",
@@ -60,7 +60,7 @@ def doctor(
         ok, text = _outcome(check)
         healthy &= ok
         table.add_row(name, "[green]ok[/green]" if ok else "[red]unfit[/red]", text)
-    console.print(table)
+    answers.print(table)
     raise typer.Exit(int(ExitCode.DONE if healthy else ExitCode.CLUSTER))
 
 
@@ -132,7 +132,11 @@ def _slots(resource_manager: str, wanted: int) -> str:
     """Free containers of 1 core and 2 GiB, as YARN's REST interface counts."""
     url = f"http://{resource_manager}/ws/v1/cluster/metrics"
     with urllib.request.urlopen(url, timeout=10) as answer:
-        metrics = json.load(answer)["clusterMetrics"]
+        found = json.load(answer)
+    # Jackson and Jersey of other versions leave the outer name out.
+    metrics = found.get("clusterMetrics", found)
+    if "availableMB" not in metrics:
+        raise UnfitError(f"{url} answers with something else; is this the ResourceManager's address?")
     free = min(metrics["availableVirtualCores"], metrics["availableMB"] // 2048)
     if free < wanted:
         raise UnfitError(f"{free} slots free, {wanted} wanted; wait for other jobs or lower launch.ranks")

@@ -1,13 +1,15 @@
 """`riskloom`: every stage as a command, the whole way as one, and the commands around them."""
 
+from typing import Annotated
+
 import typer
 
 from jobs.cli import doctor, recovered, run, show, simulate, submit, trace
+from jobs.frame import code_version
 from jobs.script import end_with, stage_command
 from jobs.stages import STAGES
 
 app = typer.Typer(
-    help="Genomes, clinical histories and images woven into one training table, trained and scored.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="markdown",
@@ -22,6 +24,16 @@ app.command("show", rich_help_panel="Looking")(show.show)
 app.command("trace", rich_help_panel="Looking")(trace.trace)
 app.command("simulate", rich_help_panel="The demo")(simulate.simulate_raw)
 app.command("recovered", rich_help_panel="The demo")(recovered.recovered)
+
+
+@app.callback(invoke_without_command=True)
+def version(
+    wanted: Annotated[bool, typer.Option("--version", is_eager=True, help="Say which code this is.")] = False,
+) -> None:
+    """Genomes, clinical histories and images woven into one training table, trained and scored."""
+    if wanted:
+        typer.echo(code_version())
+        raise typer.Exit
 
 
 def main() -> None:

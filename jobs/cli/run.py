@@ -11,7 +11,17 @@ from features.contract.paths import Location
 from features.contract.runs import Runs
 from features.contract.settings import Settings
 from jobs.frame import Job, Summary, pending, run_job
-from jobs.script import LakeOption, ProfileOption, RawOption, SetOption, console, fail, show, start_logging
+from jobs.script import (
+    LakeOption,
+    ProfileOption,
+    RawOption,
+    SetOption,
+    answers,
+    console,
+    fail,
+    show,
+    start_logging,
+)
 from jobs.stages import stages_between
 
 
@@ -58,9 +68,15 @@ def _run_stages(stages: list[Job], settings: Settings) -> list[Summary]:
 
 def _print_plan(settings: Settings, stages: list[Job]) -> None:
     table = Table("stage", "would", "writes", title=f"{settings.name}: raw {settings.raw} -> lake {settings.lake}")
+    renewed: set[str] = set()
     for job in stages:
-        table.add_row(job.name, pending(job, settings), ", ".join(job.writes(settings)))
-    console.print(table)
+        would, writes = pending(job, settings), job.writes(settings)
+        if would == "nothing new" and renewed & set(job.reads(settings)):
+            would = "run, if its input has changed by then"
+        if would.startswith("run"):
+            renewed |= set(writes)
+        table.add_row(job.name, would, ", ".join(writes))
+    answers.print(table)
 
 
 def _print_end(settings: Settings, summaries: list[Summary]) -> None:

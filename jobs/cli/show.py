@@ -4,13 +4,14 @@ from typing import Annotated, Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from features.contract.errors import DataGateError, RiskloomError
 from features.contract.paths import Location
 from features.contract.runs import Runs, open_delta
-from jobs.script import console, fail
+from jobs.script import answers, fail
 
-LONGEST_CELL = 40
+LONGEST_CELL = 200
 
 
 def show(
@@ -34,12 +35,20 @@ def _show(lake: Location, table: str, rows: int) -> None:
         raise DataGateError(f"{table}: this lake has no such table")
     dataset = found.to_pyarrow_dataset()
     by = f", published by {publisher.job} run {publisher.run_id}" if publisher else ""
-    console.print(f"{table}: {dataset.count_rows():,} rows, version {found.version()}{by}", soft_wrap=True)
-    sample = dataset.head(rows)
-    grid = Table(*sample.column_names)
-    for row in sample.to_pylist():
-        grid.add_row(*(_cell(value) for value in row.values()))
-    console.print(grid)
+    answers.print(f"{table}: {dataset.count_rows():,} rows, version {found.version()}{by}", soft_wrap=True)
+    for row in dataset.head(rows).to_pylist():
+        answers.rule()
+        answers.print(_record(row), soft_wrap=True)
+
+
+def _record(row: dict[str, Any]) -> Table:
+    """Its columns one below the other: a table here may have sixteen of them, and keys must stay whole."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column()
+    grid.add_column(overflow="ignore", no_wrap=True)
+    for name, value in row.items():
+        grid.add_row(name, Text(_cell(value)))
+    return grid
 
 
 def _cell(value: Any) -> str:

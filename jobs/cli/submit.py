@@ -3,7 +3,9 @@
 import logging
 import os
 import re
+import shlex
 import tempfile
+import time
 import uuid
 import zipfile
 from collections.abc import Iterator
@@ -20,9 +22,9 @@ from features.contract.errors import ClusterError, ConfigError, ExitCode, Risklo
 from features.contract.paths import Location
 from features.contract.runs import Run, Runs
 from features.contract.settings import Settings, TrackingSettings
-from jobs.cli.application import Ended, follow
-from jobs.frame import Job
-from jobs.script import ConfigOption, LakeOption, RawOption, SetOption, console, fail, start_logging
+from jobs.cli.application import follow
+from jobs.frame import Job, Summary
+from jobs.script import ConfigOption, LakeOption, RawOption, SetOption, console, fail, show, start_logging
 from jobs.stages import STAGES, position
 
 log = logging.getLogger("riskloom")
@@ -63,17 +65,22 @@ def submit(
 
 def _submit(job: Job, settings: Settings, dry_run: bool) -> int:
     _check_slots(job, settings)
-    run_id = uuid.uuid4().hex
+    run_id, started = uuid.uuid4().hex, time.monotonic()
     with _parcel(settings) as folder:
         command = spark_submit(job, settings, folder, run_id)
         if dry_run:
-            typer.echo(" ".join(command))
+            typer.echo(shlex.join(command))
             return int(ExitCode.DONE)
         with console.status(f"{job.name} on YARN"):
             ended = follow(command, _environment(), lambda text: console.print(text, highlight=False))
     row = next((run for run in Runs.read(Location(settings.lake)).rows if run.run_id == run_id), None)
     code = exit_code(ended.returncode, row, ended.output)
-    _tell(job, row, code, ended)
+    show(_summary(job, run_id, row, code, round(time.monotonic() - started, 1)))
+    if row is None and code != ExitCode.DONE:
+        console.print(
+            f"no row in runs ({ended.application or 'no application'}); the end of what spark-submit said:"
+        )
+        console.print("\n".join(ended.output.splitlines()[-30:]), markup=False, highlight=False)
     if code == ExitCode.DONE and row is not None:
         job.after(settings, run_id)
     return code
@@ -176,12 +183,8 @@ def exit_code(submitted: int, row: Run | None, output: str) -> int:
     )
 
 
-def _tell(job: Job, row: Run | None, code: int, ended: Ended) -> None:
-    name = ended.application or "no application"
+def _summary(job: Job, run_id: str, row: Run | None, code: int, seconds: float) -> Summary:
+    """What the stage itself would have printed; its own lines stay in the driver's container."""
     if row is not None:
-        console.print(f"{job.name} {row.status} ({name})", *([row.message] if row.message else []), soft_wrap=True)
-    elif code == ExitCode.DONE:
-        console.print(f"{job.name}: nothing new ({name})")
-    else:
-        console.print(f"{job.name} failed without a row in runs ({name}); the end of what spark-submit said:")
-        console.print("\n".join(ended.output.splitlines()[-30:]), markup=False, highlight=False)
+        return Summary(job.name, run_id, row.status, code, seconds, dict(row.wrote), dict(row.counts), row.message)
+    return Summary(job.name, run_id, "failed" if code else "nothing new", code, seconds)

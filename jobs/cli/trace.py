@@ -2,6 +2,7 @@
 
 from typing import Annotated
 
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import typer
 from rich.console import Console
@@ -18,29 +19,44 @@ WIDEST_LINE = 400
 
 
 def trace(
-    key: Annotated[str, typer.Argument(help="A person_key, or the digest that stands for a raw file.")],
+    key: Annotated[str, typer.Argument(help="A person_key or its beginning; or a raw file's digest.")],
     lake: Annotated[str | None, typer.Option("--lake", help="Lake: trace this person's predictions.")] = None,
     raw: Annotated[
         str | None, typer.Option("--raw", help="Raw zone: resolve a file's digest to its path.")
     ] = None,
     config: Annotated[
-        str | None, typer.Option("--config", help="With --raw: the study that names the key.")
+        str | None, typer.Option("--config", help="With --raw or --person: the study that names the key.")
     ] = None,
+    person: Annotated[
+        bool, typer.Option("--person", help="KEY is a person's id in the source; needs the identity key.")
+    ] = False,
 ) -> None:
     """Trace a person's predictions to their origin, or a digest to its raw file.
 
     Resolving a digest needs the identity key, so only those who hold it can do it.
     """
     try:
-        if raw is not None and config is not None:
+        if raw is not None and config is not None and not person:
             typer.echo(resolve(key, raw, config, lake))
         elif lake is not None:
+            key = key_of(key, config, lake) if person else key
             # Digests must stay whole, to be copied: no wrapping to the terminal.
-            Console(stderr=True, width=WIDEST_LINE).print(origins(Location.parse(lake), key))
+            Console(width=WIDEST_LINE).print(origins(Location.parse(lake), key))
         else:
             raise ConfigError("trace: give --lake to trace a person, or --raw and --config to resolve a digest")
     except RiskloomError as error:
         fail(error)
+
+
+def key_of(source_id: str, config: str | None, lake: str) -> str:
+    """The person key of an id as the source spells it, for those who hold the identity key."""
+    if config is None:
+        raise ConfigError("trace --person: give --config, the study whose identity section names the key")
+    identity = load_settings(config, lake=lake).identity
+    key = load_keyer(identity.model_copy(update={"create": False})).person_key(source_id)
+    if key is None:
+        raise ConfigError("trace --person: identity.pattern does not accept this id")
+    return key
 
 
 def resolve(digest: str, raw: str, config: str, lake: str | None) -> str:
@@ -57,10 +73,13 @@ def origins(lake: Location, person_key: str) -> Tree:
     """Every published prediction of a person, each with all that it came from."""
     runs = Runs.read(lake)
     table = open_delta(lake, "predictions", runs.version("predictions"))
-    found = table.to_pyarrow_dataset().to_table(filter=ds.field("person_key") == person_key) if table else None
+    mine = pc.starts_with(ds.field("person_key"), person_key)
+    found = table.to_pyarrow_dataset().to_table(filter=mine) if table else None
     if found is None or not found.num_rows:
         raise DataGateError("no published prediction for this person_key in this lake")
-    tree = Tree(f"person {person_key[:12]}…")
+    if len(people := set(found["person_key"].to_pylist())) > 1:
+        raise DataGateError(f"{len(people)} people have a person_key that begins so; give more of it")
+    tree = Tree(f"person {people.pop()}")
     for row in found.sort_by([("as_of", "ascending"), ("model", "ascending")]).to_pylist():
         risk = (
             "no risk"
@@ -102,6 +121,8 @@ def _add_run(node: Tree, runs: Runs, run: Run) -> None:
             _add_run(below, runs, writer)
     for digest, size in sorted(run.counts.get("raw_files", {}).items()):
         here.add(f"raw file {digest} ({size:,} bytes)")
+    if unlisted := run.counts.get("raw_files_not_listed"):
+        here.add(f"{unlisted:,} raw files, too many to list; input digest {run.input_digest}")
 
 
 def _writer(runs: Runs, output: str, version: str) -> Run | None:

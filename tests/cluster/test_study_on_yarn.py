@@ -1,10 +1,9 @@
 """All seven stages on real HDFS and YARN, in cluster mode, give the tables of the local run."""
 
-import shutil
 import signal
 import subprocess
+import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from tests.command import REPOSITORY, RISKLOOM, bare_environment, options, publi
 from tests.planted import leaks
 
 pytestmark = pytest.mark.cluster
+PUT = REPOSITORY / "deploy/hadoop/put.py"
 PEOPLE = "400"
 SMALL = options(
     "--set", "tasks.0.model.epochs=4", "tasks.0.model.single_modality=false", "tasks.0.model.dropout=0"
@@ -75,23 +75,11 @@ def study(hadoop: Hadoop, tmp_path_factory: pytest.TempPathFactory) -> Study:
     assert simulated.returncode == 0, simulated.stderr
     ended = riskloom("run", "conf/demo.yaml", "--raw", str(raw), "--lake", str(local), *SMALL)
     assert ended.returncode == 0, ended.stderr[-3000:]
-    root = Location.parse(hadoop.default_fs)
-    for name in ("environment.tar.gz", "spark-jars.zip"):
-        put(REPOSITORY / "build/archive" / name, root / f"riskloom/{name}")
-    # HDFS takes some 0.4 s to close a file, however small: side by side.
-    with ThreadPoolExecutor(32) as pool:
-        files = [file for file in raw.rglob("*") if file.is_file()]
-        list(pool.map(lambda file: put(file, root / f"raw/{file.relative_to(raw)}"), files))
-    keys = Path(f"{local}.keys")
-    for name in ("identity.key", "signing.key", "signing.pub"):
-        put(keys / name, root / f"lake.keys/{name}")
+    archives = REPOSITORY / "build/archive"
+    for source, target in ((archives, "riskloom"), (raw, "raw"), (Path(f"{local}.keys"), "lake.keys")):
+        command = [sys.executable, str(PUT), str(source), f"{hadoop.default_fs}/{target}"]
+        subprocess.run(command, check=True, capture_output=True)
     return Study(hadoop, f"{hadoop.default_fs}/raw", f"{hadoop.default_fs}/lake", folder)
-
-
-def put(source: Path, target: Location) -> None:
-    target.filesystem.makedirs(target.path.rpartition("/")[0], exist_ok=True)
-    with source.open("rb") as stream, target.open("wb") as sink:
-        shutil.copyfileobj(stream, sink, 8 << 20)
 
 
 def test_all_seven_stages_run_in_containers_and_every_table_is_the_local_one(study: Study) -> None:
@@ -110,6 +98,12 @@ def test_all_seven_stages_run_in_containers_and_every_table_is_the_local_one(stu
     for run in cluster.successes():
         if run.job.startswith("ingest_"):
             assert run.counts["balances"] == counts[run.job]["balances"]
+
+
+def test_keys_on_hdfs_are_their_owners_alone(study: Study) -> None:
+    found = study.there.filesystem.ls(Location(f"{study.lake}.keys").path, detail=True)
+    modes = {entry["name"].rpartition("/")[2]: entry["permission"] for entry in found}
+    assert {modes[name] & 0o077 for name in ("identity.key", "signing.key")} == {0}
 
 
 def test_predictions_are_those_of_the_local_run(study: Study) -> None:
@@ -168,7 +162,7 @@ def test_a_queue_without_room_is_named_and_a_stopped_submission_stops_its_applic
                 [RISKLOOM, *words], stderr=stream, env=bare_environment(), cwd=REPOSITORY
             ) as submission,
         ):
-            wait_for("has waited 30 s for its first container", log)
+            wait_for("has waited 30 s for its driver", log)
             submission.send_signal(signal.SIGTERM)
             assert submission.wait(60) == ExitCode.CLUSTER
     finally:

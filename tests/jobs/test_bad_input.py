@@ -5,6 +5,8 @@ versions stay, and neither the messages nor the lake's log of runs name a person
 """
 
 import gzip
+import os
+import re
 import shutil
 import signal
 import subprocess
@@ -82,6 +84,12 @@ def empty_file(raw: Path) -> None:
     (raw / "clinical/events.csv").write_bytes(b"")
 
 
+def of_another_date_format(raw: Path) -> None:
+    """Every row of one source is refused, and none of the other's."""
+    file = raw / "clinical/events.csv"
+    file.write_text(re.sub(r"(\d{4})-(\d\d)-(\d\d)", r"\3.\2.\1", file.read_text()))
+
+
 def emptied(raw: Path) -> None:
     shutil.rmtree(raw / "imaging")
 
@@ -94,6 +102,7 @@ def emptied(raw: Path) -> None:
         ("ingest_clinical", without_a_column, "birth_date"),
         ("ingest_clinical", without_a_header, "person_id"),
         ("ingest_clinical", empty_file, "it is empty"),
+        ("ingest_clinical", of_another_date_format, "events: none of"),
         ("ingest_imaging", emptied, "no file below"),
     ],
 )
@@ -128,6 +137,45 @@ def test_a_lake_that_cannot_be_written_is_the_clusters_fault(filled: Filled, tmp
 
 def key(filled: Filled) -> str:
     return f"{filled.lake.path}.keys/identity.key"
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("tasks.t2d.outcome.code=DIAGNOSIS//T2", "no event has the code DIAGNOSIS//T2; there are DIAGNOSIS//T2D"),
+        ("tasks.t2d.outcome.horizon_days=1", "both kinds are needed"),
+    ],
+)
+def test_an_outcome_that_nobody_has_stops_before_a_model_is_made_of_it(
+    filled: Filled, setting: str, told: str
+) -> None:
+    ended = riskloom(*filled.words("build_features", filled.raw), "--set", setting)
+    assert ended.returncode == ExitCode.DATA_GATE, ended.stderr[-3000:]
+    assert told in ended.stderr
+
+
+def test_ctrl_c_in_a_stage_of_spark_ends_it_as_stopped(filled: Filled, tmp_path: Path) -> None:
+    """A terminal sends SIGINT to the whole group of processes, Java and Spark's workers too."""
+    lake = tmp_path / "lake"
+    words = Filled(filled.raw, Location.parse(str(lake))).words("ingest_clinical", filled.raw)
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(
+            [RISKLOOM, *words],
+            env=bare_environment(),
+            cwd=REPOSITORY,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    while not (lake / "_leases").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    time.sleep(8)  # into Spark's work
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(60) == ExitCode.CLUSTER
+    text = (tmp_path / "log").read_text()
+    assert "stopped by the user; nothing was published" in text
+    assert "Traceback" not in text and "bug" not in text
 
 
 def test_a_stage_killed_between_its_tables_leaves_the_published_ones_and_runs_again(

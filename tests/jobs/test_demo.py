@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
 from features.contract.errors import ExitCode
@@ -124,7 +125,9 @@ def test_a_dry_run_says_what_would_run_and_runs_nothing(demo: Demo) -> None:
     before = versions(demo)
     planned = demo.riskloom("run", "conf/demo.yaml", *SMALL, "--dry-run", "--set", "tasks.0.scoring.reasons=2")
     assert planned.returncode == 0
-    assert "nothing new" in planned.stderr and "run" in planned.stderr
+    assert "nothing new" in planned.stdout
+    assert re.search(r"score_population.*run", planned.stdout)
+    assert re.search(r"report.*run, if its input", planned.stdout)
     assert versions(demo) == before
 
 
@@ -133,19 +136,31 @@ def test_a_prediction_is_traced_to_its_raw_files(demo: Demo) -> None:
     traced = riskloom("trace", scored["person_key"], "--lake", demo.lake.uri)
     assert traced.returncode == 0, traced.stderr
     for name in ("bundle models/t2d", "training/t2d", "genotypes", "events", "images", "raw file"):
-        assert name in traced.stderr
-    raw_file = re.search("raw file ([0-9a-f]{64})", traced.stderr)
+        assert name in traced.stdout
+    raw_file = re.search("raw file ([0-9a-f]{64})", traced.stdout)
     assert raw_file is not None
     digest = raw_file.group(1)
     resolved = demo.riskloom("trace", digest, "--config", "conf/demo.yaml")
     assert resolved.stdout.strip().startswith(f"file://{demo.folder}/raw/")
 
 
+def test_the_holder_of_the_key_traces_a_person_by_their_id(demo: Demo) -> None:
+    risks = pq.read_table(demo.folder / "truth/risk.parquet")
+    keyed = ["--person", "--config", "conf/demo.yaml", "--lake", demo.lake.uri]
+    traced = riskloom("trace", risks["source_id"][0].as_py().lower(), *keyed)
+    assert traced.returncode == 0, traced.stderr
+    key = re.search("person ([0-9a-f]{64})", traced.stdout)
+    assert key is not None and key[1] in demo.table("predictions")["person_key"].to_pylist()
+    assert riskloom("trace", key[1][:16], "--lake", demo.lake.uri).stdout == traced.stdout
+    assert riskloom("trace", "", "--lake", demo.lake.uri).returncode == ExitCode.DATA_GATE
+    assert riskloom("trace", "nobody", *keyed).returncode == ExitCode.CONFIG
+
+
 def test_show_prints_rows_version_publisher_and_a_sample(demo: Demo) -> None:
     shown = riskloom("show", "training/t2d", "--lake", demo.lake.uri)
     assert shown.returncode == 0
-    assert f"{demo.table('training/t2d').num_rows:,} rows" in shown.stderr
-    assert "published by build_features run" in shown.stderr
+    assert f"{demo.table('training/t2d').num_rows:,} rows" in shown.stdout
+    assert "published by build_features run" in shown.stdout
     missing = riskloom("show", "nowhere", "--lake", demo.lake.uri)
     assert missing.returncode == ExitCode.DATA_GATE
 

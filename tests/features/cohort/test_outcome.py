@@ -53,7 +53,7 @@ def test_a_binary_label_needs_the_event_or_follow_up_to_the_horizon(spark: Spark
         "lost a day early": Reason.NOT_FOLLOWED,
         "lost at the index": Reason.NOT_FOLLOWED,
         "never observed": Reason.NOT_FOLLOWED,
-        "event after the last day": (1,),
+        "event after the last day": Reason.NOT_FOLLOWED,
         "event on the last day": (1,),
     }
 

@@ -129,3 +129,32 @@ def test_the_shipped_configurations_are_valid_wherever_one_stands(
     settings = load_settings(f"conf/{name}.yaml", raw="/raw")
     assert settings.name == name
     assert settings.identity.key_uri == f"{settings.lake}.keys/identity.key"
+
+
+def test_a_key_that_stands_twice_is_refused_with_both_lines(study: Path) -> None:
+    study.write_text(study.read_text() + "name: again\n")
+    with pytest.raises(ConfigError, match=r"name: this key stands already in line 1$"):
+        load_settings(str(study))
+
+
+def test_text_that_is_not_utf8_and_a_folder_are_told(study: Path) -> None:
+    study.write_bytes(b"name: \xf6")
+    with pytest.raises(ConfigError, match="byte 6 is not UTF-8"):
+        load_settings(str(study))
+    with pytest.raises(ConfigError, match="a folder, expected a YAML file"):
+        load_settings(str(study.parent))
+
+
+def test_an_override_is_blamed_for_its_own_errors_and_reaches_tasks_by_name(study: Path) -> None:
+    name = load_settings(str(study)).tasks[0].name
+    assert load_settings(str(study), overrides=[f"tasks.{name}.model.epochs=3"]).tasks[0].model.epochs == 3
+    with pytest.raises(ConfigError, match=r"^--set launch.ranks=two: launch.ranks: "):
+        load_settings(str(study), overrides=["launch.ranks=two"])
+    with pytest.raises(ConfigError, match="no item other in a list"):
+        load_settings(str(study), overrides=["tasks.other.model.epochs=3"])
+
+
+def test_a_date_format_in_c_letters_is_refused(study: Path) -> None:
+    override = "clinical.sources.0.person.birth_date={column: born, format: '%d.%m.%Y'}"
+    with pytest.raises(ConfigError, match=r"such as dd.MM.yyyy"):
+        load_settings(str(study), overrides=[override])
