@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 
 from features.contract.errors import ExitCode
@@ -167,10 +168,10 @@ def test_ctrl_c_in_a_stage_of_spark_ends_it_as_stopped(filled: Filled, tmp_path:
             stderr=log,
             start_new_session=True,
         )
-    while not (lake / "_leases").exists():
+    while not any(child.name() == "java" for child in psutil.Process(process.pid).children(recursive=True)):
         assert process.poll() is None
-        time.sleep(0.05)
-    time.sleep(8)  # into Spark's work
+        time.sleep(0.1)
+    time.sleep(3)  # into Spark's work
     os.killpg(process.pid, signal.SIGINT)
     assert process.wait(60) == ExitCode.CLUSTER
     text = (tmp_path / "log").read_text()
