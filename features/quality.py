@@ -1,5 +1,6 @@
 """Promise 1: records in = used + quarantined + merged, printed by each ingest."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
 from pyspark.sql import DataFrame
@@ -37,9 +38,11 @@ class Balance:
         return asdict(self)
 
 
-def check(balances: dict[str, Balance]) -> None:
+def check(balances: Mapping[str, Balance]) -> None:
     """An ingest that lost or invented records is our bug, and must not publish; nor must one that could
     use nothing of a source: a date format that does not fit refuses each of its records."""
+    if not any(balance.records for balance in balances.values()):
+        raise DataGateError("the raw files hold no record: a header at most; were they copied whole?")
     for source, balance in balances.items():
         if balance.difference:
             raise AssertionError(f"{source}: the balance is off by {balance.difference} records: {balance}")

@@ -48,7 +48,6 @@ def ingest_genomics(
     try:
         balances = _balances(found, doubles, list(order))
         check(balances)
-        _stop_if_nothing_used(balances)
         accepted = _without(found.filter("rule is null"), doubles, sum(b.merged for b in balances.values()))
         with _bounded_arrow_batches(spark, roster):
             tables = _write(spark, lake, genomics, roster, accepted, found)
@@ -108,16 +107,6 @@ def _balances(found: DataFrame, doubles: DataFrame, digests: list[str]) -> dict[
             quarantined={row["rule"]: row["rows"] for row in own if row["rule"] is not None},
         )
     return balances
-
-
-def _stop_if_nothing_used(balances: dict[str, Balance]) -> None:
-    if not any(balance.used for balance in balances.values()):
-        records = sum(balance.records for balance in balances.values())
-        rules = sorted({rule for balance in balances.values() for rule in balance.quarantined})
-        raise DataGateError(
-            f"genomics.paths: none of {records} records could be used (rules: {', '.join(rules) or 'none'}); "
-            "check that these are VCF files with genotypes"
-        )
 
 
 def _write(

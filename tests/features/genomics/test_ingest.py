@@ -81,7 +81,10 @@ def test_nothing_to_read_stops_the_job(ingest: Ingest, write_vcf: Callable[..., 
     with pytest.raises(DataGateError, match="no file below the raw root"):
         ingest()
     write_vcf("a.vcf", ["A-1"], ["1 0 . A C . PASS . GT 0/1"])
-    with pytest.raises(DataGateError, match=r"none of 1 records could be used \(rules: position\)"):
+    with pytest.raises(DataGateError, match=r"none of 1 records could be used \(position 1\)"):
+        ingest()
+    write_vcf("a.vcf", ["A-1"], [])
+    with pytest.raises(DataGateError, match="hold no record"):
         ingest()
 
 
