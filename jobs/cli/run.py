@@ -24,6 +24,8 @@ from jobs.script import (
 )
 from jobs.stages import stages_between
 
+IF_CHANGED = "run, if input changes"
+
 
 def run(
     config: Annotated[str, typer.Argument(help="YAML file, or the name of a shipped one (conf/demo.yaml).")],
@@ -67,12 +69,14 @@ def _run_stages(stages: list[Job], settings: Settings) -> list[Summary]:
 
 
 def _print_plan(settings: Settings, stages: list[Job]) -> None:
-    table = Table("stage", "would", "writes", title=f"{settings.name}: raw {settings.raw} -> lake {settings.lake}")
+    table = Table("stage", title=f"{settings.name}: raw {settings.raw} -> lake {settings.lake}")
+    table.add_column("would", min_width=len(IF_CHANGED))
+    table.add_column("writes")
     renewed: set[str] = set()
     for job in stages:
         would, writes = pending(job, settings), job.writes(settings)
         if would == "nothing new" and renewed & set(job.reads(settings)):
-            would = "run, if its input has changed by then"
+            would = IF_CHANGED
         if would.startswith("run"):
             renewed |= set(writes)
         table.add_row(job.name, would, ", ".join(writes))

@@ -127,7 +127,7 @@ def test_a_dry_run_says_what_would_run_and_runs_nothing(demo: Demo) -> None:
     assert planned.returncode == 0
     assert "nothing new" in planned.stdout
     assert re.search(r"score_population.*run", planned.stdout)
-    assert re.search(r"report.*run, if its input", planned.stdout)
+    assert re.search(r"report.*run, if input changes", planned.stdout)
     assert versions(demo) == before
 
 
