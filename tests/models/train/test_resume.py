@@ -59,7 +59,7 @@ def after_a_checkpoint(folder: Path, act: object, seed: int) -> threading.Thread
     def wait() -> None:
         while not file.exists() or file.stat().st_mtime < began:
             time.sleep(0.01)
-        time.sleep(random.Random(seed).uniform(0, 1))
+        time.sleep(random.Random(seed).uniform(0, 0.5))
         act()
 
     thread = threading.Thread(target=wait, daemon=True)
