@@ -77,7 +77,8 @@ def spark_session(settings: SparkSettings, application: str) -> SparkSession:
 def stop_spark(at_once: bool = False) -> None:
     """Stop the session, if one was started; `at_once` with its Java, which else tells of each task it ends."""
     gateway = SparkContext._gateway
-    if at_once and gateway is not None:
+    # Under spark-submit Java is the parent, and ends with us.
+    if at_once and gateway is not None and gateway.proc is not None:
         gateway.proc.kill()
         return
     session = SparkSession.getActiveSession()

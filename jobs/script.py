@@ -16,6 +16,7 @@ from rich.logging import RichHandler
 from features.contract.config import load_settings
 from features.contract.errors import ConfigError, ExitCode, RiskloomError
 from features.lake import spark_session, stop_spark
+from features.quality import Balance
 from jobs.frame import Job, Summary, run_job
 
 console = Console(stderr=True)
@@ -112,10 +113,10 @@ def show(summary: Summary) -> None:
 
 def refusals(counts: Mapping[str, Any]) -> Iterator[str]:
     """A line for each source of an ingest that had records refused."""
-    for source, balance in counts.get("balances", {}).items():
-        if refused := balance["quarantined"]:
-            rules = ", ".join(f"{rule} {count:,}" for rule, count in sorted(refused.items()))
-            yield f"{source}: of {balance['records']:,} records {sum(refused.values()):,} quarantined ({rules})"
+    for source, counted in counts.get("balances", {}).items():
+        balance = Balance(**counted)
+        if refused := sum(balance.quarantined.values()):
+            yield f"{source}: of {balance.records:,} records {refused:,} quarantined ({balance.refusals})"
 
 
 def fail(error: RiskloomError) -> NoReturn:

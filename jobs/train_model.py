@@ -16,13 +16,14 @@ def _body(context: Context) -> Written:
 
     settings = context.settings
     spark = context.spark if settings.launch.launcher == "spark" else None
+    work = {task.name: _work(context, task) for task in settings.tasks}
     digests, counts = {}, {}
     for task in settings.tasks:
-        trained = train_task(context.lake, context.runs, settings, task, _work(context, task), spark)
+        trained = train_task(context.lake, context.runs, settings, task, work[task.name], spark)
         digests[f"models/{task.name}"] = trained.digest
         counts[task.name] = {"rows": trained.rows} | headline(trained.metrics)
-    for task in settings.tasks:
-        _work(context, task).delete()
+    for folder in work.values():
+        folder.delete()
     return Written({}, counts, digests)
 
 

@@ -11,24 +11,25 @@ _LINE = re.compile(re.escape(MARK) + r"(.*)")
 
 
 def report(fit: str, epoch: int, epochs: int, numbers: Mapping[str, Any]) -> None:
-    """Rank 0 says how far it is; the other ranks keep silent."""
-    import horovod.tensorflow as hvd
-
-    if hvd.rank() == 0:
-        sys.stderr.write(
-            f"{MARK}{fit}: epoch {epoch + 1} of at most {epochs}, loss {numbers['loss']:.4f}, "
-            f"tuning {numbers['tuning_loss']:.4f}, {numbers['rows_per_second']:,.0f} rows/s, "
-            f"{100 * numbers['feed_wait_share']:.0f} % waiting for data\n"
-        )
-        sys.stderr.flush()
+    """How far a fit is."""
+    _say(
+        f"{fit}: epoch {epoch + 1} of at most {epochs}, loss {numbers['loss']:.4f}, "
+        f"tuning {numbers['tuning_loss']:.4f}, {numbers['rows_per_second']:,.0f} rows/s, "
+        f"{100 * numbers['feed_wait_share']:.0f} % waiting for data"
+    )
 
 
 def going_on(fit: str, epoch: int, rows: float) -> None:
-    """Rank 0 says that it goes on from a checkpoint."""
+    """Where a fit goes on from a checkpoint."""
+    _say(f"{fit}: goes on in epoch {epoch + 1}, after {rows:,.0f} of its rows")
+
+
+def _say(text: str) -> None:
+    """Rank 0 speaks for all; the other ranks keep silent."""
     import horovod.tensorflow as hvd
 
     if hvd.rank() == 0:
-        sys.stderr.write(f"{MARK}{fit}: goes on in epoch {epoch + 1}, after {rows:,.0f} of its rows\n")
+        sys.stderr.write(f"{MARK}{text}\n")
         sys.stderr.flush()
 
 
