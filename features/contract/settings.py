@@ -282,18 +282,48 @@ class SplitSettings(Section):
 
 
 class ModelSettings(Section):
-    """The network and its training. Batch size is over all ranks."""
+    """The network and its training, the same on any number of ranks.
+
+    `loss`: hazards (one hazard per interval; any outcome) or cox (partial likelihood, Efron's ties; survival
+    only; each update's risk sets are the people of its batch, on all ranks together).
+    `batch_size` rows, over all ranks, make one update. To save memory a rank computes its share of them
+    in `micro_batches` parts. `learning_rate` holds for `reference_batch_size` rows (null: for any) and grows
+    in proportion to the batch (Goyal et al. 2017); it is reached after `warmup_epochs`, in a straight line.
+    `positive_weight`: cases weigh so much more while training (balanced: as much as all others together); the
+    network's risks are corrected for it.
+    `precision`: what the ranks compute in; the finished network is float32. `gradient_compression`: what
+    ranks send.
+    """
 
     tower_units: list[Positive] = [16]
     filters: list[Positive] = [8, 16]
     dropout: Fraction = 0.1
-    weight_decay: float = 1e-4
-    learning_rate: float = 3e-3
+    loss: Literal["hazards", "cox"] = "hazards"
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    learning_rate: Annotated[float, Field(gt=0)] = 3e-3
+    reference_batch_size: Positive | None = None
+    warmup_epochs: Annotated[float, Field(ge=0)] = 0
+    clip_norm: Annotated[float, Field(gt=0)] = 5.0
     batch_size: Positive = 256
+    micro_batches: Positive = 1
+    positive_weight: Literal["balanced"] | Annotated[float, Field(gt=0)] = 1.0
+    precision: Literal["float32", "float64", "mixed_float16", "mixed_bfloat16"] = "float32"
+    gradient_compression: Literal["none", "fp16"] = "none"
     epochs: Positive = 30
     patience: Positive = 6
     seed: int = 1
     single_modality: bool = False
+
+    @model_validator(mode="after")
+    def _cox_takes_a_batch_whole(self) -> Self:
+        if self.micro_batches > self.batch_size:
+            raise ValueError(f"micro_batches: a batch of {self.batch_size} rows has no {self.micro_batches} parts")
+        if self.loss == "cox" and self.micro_batches > 1:
+            raise ValueError("loss: cox needs the risk sets of the whole batch: micro_batches must be 1")
+        if self.loss == "cox" and self.positive_weight != 1:
+            raise ValueError("loss: cox compares cases with those at risk: positive_weight must be 1")
+        return self
 
 
 class LaunchSettings(Section):
@@ -331,6 +361,12 @@ class TaskSettings(Section):
     split: SplitSettings = SplitSettings()
     model: ModelSettings = ModelSettings()
     scoring: ScoringSettings
+
+    @model_validator(mode="after")
+    def _cox_needs_times(self) -> Self:
+        if self.model.loss == "cox" and self.outcome.kind != "survival":
+            raise ValueError("model.loss: cox needs outcome.kind: survival")
+        return self
 
     @model_validator(mode="after")
     def _label_is_no_feature(self) -> Self:
