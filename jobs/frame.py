@@ -20,7 +20,7 @@ from pydantic import BaseModel
 
 from features.contract import errors
 from features.contract.config import config_digest
-from features.contract.errors import ClusterError, DataGateError, ExitCode, RiskloomError
+from features.contract.errors import ClusterError, DataGateError, ExitCode, RiskloomError, from_system
 from features.contract.lease import leases
 from features.contract.paths import FileStat, Location, matches
 from features.contract.persons import PersonKeyer, fingerprint, load_keyer
@@ -264,7 +264,7 @@ def _restore_leftovers(lake: Location, runs: Runs, outputs: Sequence[str]) -> No
 
 def _failed(lake: Location, run: Run, error: BaseException) -> Run:
     """Record the failure; a lake that cannot take the row must not hide the cause."""
-    known = error if isinstance(error, RiskloomError) else _from_executor(error) or _from_system(error)
+    known = error if isinstance(error, RiskloomError) else _from_executor(error) or from_system(error)
     if known is None:
         # Where it happened, and not its text: that may hold a path or a value of a record.
         frames = "".join(traceback.format_tb(error.__traceback__))
@@ -277,16 +277,6 @@ def _failed(lake: Location, run: Run, error: BaseException) -> Run:
     except RiskloomError as second:
         log.warning("the failure could not be recorded in runs: %s", second)
     return run
-
-
-def _from_system(error: BaseException) -> RiskloomError | None:
-    """A file system's refusal, without the file's name: it may hold a person's."""
-    if not isinstance(error, OSError):
-        return None
-    reason = error.strerror or type(error).__name__
-    return ClusterError(
-        f"a file could not be read or written ({reason}); check permissions and space of raw and lake"
-    )
 
 
 def _from_executor(error: BaseException) -> RiskloomError | None:

@@ -49,3 +49,13 @@ class ModelGateError(RiskloomError):
     """A bundle is not what it claims: tampered, unsigned or of another vocabulary."""
 
     exit_code = ExitCode.MODEL_GATE
+
+
+def from_system(error: BaseException) -> RiskloomError | None:
+    """A file system's refusal, without the file's name: it may hold a person's."""
+    if not isinstance(error, OSError):
+        return None
+    reason = error.strerror or type(error).__name__
+    return ClusterError(
+        f"a file could not be read or written ({reason}); check permissions and space of raw, lake and TMPDIR"
+    )

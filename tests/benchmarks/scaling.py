@@ -58,7 +58,7 @@ def _train(folder: Path, ranks: int) -> list[dict[str, float]]:
         file = folder / "job.json"
         file.write_text(job.to_json())
         # As the rank itself would say, were TensorFlow not imported before it can.
-        environment = {**os.environ, "PYTHONPATH": os.getcwd(), "TF_ENABLE_ONEDNN_OPTS": "0"}
+        environment = {**os.environ, "PYTHONPATH": str(Path.cwd()), "TF_ENABLE_ONEDNN_OPTS": "0"}
         subprocess.run([sys.executable, "-c", WITHOUT_HOROVOD, str(file)], check=True, env=environment)
     return json.loads((folder / "work/final/history.json").read_text())[1:]
 
