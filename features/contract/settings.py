@@ -5,11 +5,24 @@ overrides over each other and returns one frozen object; errors name file, line,
 expected and the nearest known key.
 """
 
+import math
 import re
 from datetime import date
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    create_model,
+    field_validator,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
+
+Number = TypeVar("Number", int, float)
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -287,13 +300,88 @@ class ModelSettings(Section):
     tower_units: list[Positive] = [16]
     filters: list[Positive] = [8, 16]
     dropout: Fraction = 0.1
-    weight_decay: float = 1e-4
-    learning_rate: float = 3e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    learning_rate: Annotated[float, Field(gt=0)] = 3e-3
     batch_size: Positive = 256
     epochs: Positive = 30
     patience: Positive = 6
     seed: int = 1
     single_modality: bool = False
+
+
+class Range(Section, Generic[Number]):
+    """Numbers from `low` to `high`, both included; `log` draws their order of magnitude evenly."""
+
+    low: Number
+    high: Number
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.low >= self.high:
+            raise ValueError(f"low must be below high, not {self.low} and {self.high}")
+        if self.log and self.low <= 0:
+            raise ValueError(f"with log, low must be above 0, not {self.low}")
+        return self
+
+
+class _Space(Section):
+    """What a search may try: a list of choices, or for a number a range, by key of `model`."""
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> Self:
+        if not self.wanted():
+            raise ValueError(f"name at least one key of model: {', '.join(type(self).model_fields)}")
+        return self
+
+    def wanted(self) -> dict[str, Any]:
+        """The choices (a list) or the Range of each key that is searched."""
+        named = {key: getattr(self, key) for key in type(self).model_fields}
+        return {key: values for key, values in named.items() if values is not None}
+
+    def fewest_rows(self) -> float:
+        """The smallest batch that may be tried; without bound where none is searched."""
+        sizes = self.wanted().get("batch_size", [math.inf])
+        return float(sizes.low if isinstance(sizes, Range) else min(sizes))
+
+
+def _searchable(field: FieldInfo) -> Any:
+    """Choices and ranges of what this key of `model` accepts, with its bounds."""
+    value: Any = field.rebuild_annotation()
+    choices = Annotated[list[value], Field(min_length=1)]
+    if field.annotation not in (int, float):
+        return choices
+    # Tags in brackets are left out of the path that an error names.
+    branches = Annotated[choices, Tag("(choices)")] | Annotated[Range[value], Tag("(range)")]
+    return Annotated[branches, Discriminator(_branch)]
+
+
+def _branch(given: Any) -> str:
+    return "(range)" if isinstance(given, dict | Range) else "(choices)"
+
+
+# `seed` would be a choice among lucky draws, and `single_modality` changes nothing that is scored.
+SearchSpace: Any = create_model(  # type: ignore[call-overload]
+    "SearchSpace",
+    __base__=_Space,
+    **{
+        key: (_searchable(field) | None, None)
+        for key, field in ModelSettings.model_fields.items()
+        if key not in ("seed", "single_modality")
+    },
+)
+
+
+class SearchSettings(Section):
+    """What `riskloom search_model` tries: the settings of `model` as they are, then others from `space`.
+
+    Of a task with folds each trial trains the first `rounds`. `seed` decides what is tried.
+    """
+
+    trials: Positive = 20
+    rounds: Positive = 1
+    seed: Annotated[int, Field(ge=0)] = 1
+    space: SearchSpace
 
 
 class LaunchSettings(Section):
@@ -330,7 +418,13 @@ class TaskSettings(Section):
     features: FeatureSettings
     split: SplitSettings = SplitSettings()
     model: ModelSettings = ModelSettings()
+    search: SearchSettings | None = None
     scoring: ScoringSettings
+
+    @property
+    def without_search(self) -> Self:
+        """What a training depends on: the search only advises whoever writes `model`."""
+        return self.model_copy(update={"search": None})
 
     @model_validator(mode="after")
     def _label_is_no_feature(self) -> Self:
@@ -344,11 +438,20 @@ class TaskSettings(Section):
             raise ValueError(f"{names} defines the outcome {self.outcome.name} and cannot be its feature")
         return self
 
+    @model_validator(mode="after")
+    def _rounds_are_there(self) -> Self:
+        if self.search and self.search.rounds > max(1, self.split.folds):
+            raise ValueError(
+                f"search.rounds: {self.search.rounds} are wanted, and split.folds is {self.split.folds}"
+            )
+        return self
+
 
 class TrackingSettings(Section):
-    """Where the submitting side writes MLflow; null writes none."""
+    """Where the submitting side writes trainings: MLflow's `uri`, TensorBoard's folder; null writes none."""
 
     uri: str | None = "sqlite:///{lake_path}.mlflow.db"
+    tensorboard: str | None = "{lake_path}.tensorboard"
 
 
 class Settings(Section):
@@ -379,6 +482,11 @@ class Settings(Section):
                 raise ValueError(f"tasks.{task.name}.features.genomics: there is no genomics section")
             if task.features.imaging and self.imaging is None:
                 raise ValueError(f"tasks.{task.name}.features.imaging: there is no imaging section")
+            if task.search and task.search.space.fewest_rows() < self.launch.ranks:
+                raise ValueError(
+                    f"tasks.{task.name}.search.space.batch_size: {self.launch.ranks} ranks (launch.ranks) cannot "
+                    f"share a batch of {task.search.space.fewest_rows():.0f} rows"
+                )
         return self
 
     def task(self, name: str) -> TaskSettings:
