@@ -1,19 +1,16 @@
 """Search better `model` settings for the tasks that have a `search` section; by itself, never with `run`."""
 
 import hashlib
-import logging
 from typing import TYPE_CHECKING
 
 from features.contract.paths import Location
 from features.contract.settings import Settings, TaskSettings
 from features.lake import Written
 from jobs.frame import Context, Job
-from jobs.script import main
+from jobs.script import console, main
 
 if TYPE_CHECKING:
     from models.train.trials import Search
-
-log = logging.getLogger("riskloom")
 
 
 def _body(context: Context) -> Written:
@@ -41,9 +38,12 @@ def _write(lake: Location, found: "Search") -> dict[str, str]:
     folder = f"searches/{found.task}/{digests[SEARCH]}"
     for name, data in published.items():
         (lake / f"{folder}/{name}").write_bytes(data)
-    log.info("%s: the best is trial %d, %s", found.task, found.best.number, told(found, found.best))
-    log.info("Below its model: in the configuration, if you take it:\n%s", published[BEST].decode())
-    log.info("All trials: %s/%s", lake.uri, folder)
+    for line in (
+        f"{found.task}: the best is trial {found.best.number}, {told(found, found.best)}",
+        f"For {found.task}'s model section, if you take it:\n{published[BEST].decode()}",
+        f"All trials: {lake.uri}/{folder}",
+    ):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     return {f"searches/{found.task}": digests[SEARCH]} | {f"{folder}/{name}": d for name, d in digests.items()}
 
 

@@ -121,6 +121,23 @@ def risk_bands(frame: Frame, edges: Sequence[float], people: Mapping[str, Sequen
     return _render(frame, 3.0, draw)
 
 
+def losses(frame: Frame, fits: Mapping[str, Sequence[tuple[int, float, float]]]) -> str:
+    """Training loss (dotted) and tuning loss by epoch, of each fit (epoch, loss, tuning loss)."""
+
+    def draw(figure: Any) -> None:
+        axes = figure.add_subplot()
+        for (fit, epochs), colour in zip(fits.items(), _colours(len(fits)), strict=True):
+            epoch, loss, tuning_loss = zip(*epochs, strict=True)
+            axes.plot(epoch, loss, color=colour, linestyle=":", linewidth=1.2)
+            axes.plot(epoch, tuning_loss, color=colour, linewidth=1.8, label=fit)
+        axes.set(xlabel="Epoch", ylabel="Loss (dotted: training)")
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.grid(True)
+        axes.legend(fontsize=8)
+
+    return _render(frame, 3.0, draw)
+
+
 def trials(frame: Frame, scored: Sequence[tuple[int, float, Mapping[str, Any]]]) -> str:
     """A search: the score of each trial (number, score, settings) with the best so far, then the score by
     each setting. The first trial is what was configured."""
