@@ -1,5 +1,6 @@
 """What a search found: its trials, the best of them, and the files that keep them."""
 
+import math
 from collections.abc import Mapping, Sequence
 from textwrap import indent
 from typing import Any
@@ -50,13 +51,21 @@ class Search(Result):
     def best(self) -> Trial:
         return best_of(self.trials)
 
+    def ranked(self) -> list[Trial]:
+        """The best first; those without a score last."""
+        return sorted(self.trials, key=_rank)
+
 
 def best_of(trials: Sequence[Trial]) -> Trial:
     """The trial with the lowest score, of equals the first; raises TrainingError where none has a score."""
-    scored = [(trial.score, trial.number, trial) for trial in trials if trial.score is not None]
-    if not scored:
-        raise TrainingError(f"search: the loss of {len(trials)} trials was not finite; lower space.learning_rate")
-    return min(scored, key=lambda found: found[:2])[2]
+    best = min(trials, key=_rank)
+    if best.score is None:
+        raise TrainingError(f"search: the loss of {len(trials)} trials was not finite; the log says where")
+    return best
+
+
+def _rank(trial: Trial) -> tuple[float, int]:
+    return math.inf if trial.score is None else trial.score, trial.number
 
 
 def files(search: Search) -> Mapping[str, bytes]:
