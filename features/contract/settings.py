@@ -5,8 +5,8 @@ overrides over each other and returns one frozen object; errors name file, line,
 expected and the nearest known key.
 """
 
-import math
 import re
+from collections.abc import Iterator
 from datetime import date
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
@@ -16,6 +16,7 @@ from pydantic import (
     Discriminator,
     Field,
     Tag,
+    ValidationError,
     create_model,
     field_validator,
     model_validator,
@@ -295,18 +296,48 @@ class SplitSettings(Section):
 
 
 class ModelSettings(Section):
-    """The network and its training. Batch size is over all ranks."""
+    """The network and its training, the same on any number of ranks.
+
+    `loss`: hazards (one hazard per interval; any outcome) or cox (partial likelihood, Efron's ties; survival
+    only; each update's risk sets are the people of its batch, on all ranks together).
+    `batch_size` rows, over all ranks, make one update. To save memory a rank computes its share of them
+    in `micro_batches` parts. `learning_rate` holds for `reference_batch_size` rows (null: for any) and grows
+    in proportion to the batch (Goyal et al. 2017); it is reached after `warmup_epochs`, in a straight line.
+    `positive_weight`: cases weigh so much more while training (balanced: as much as all others together); the
+    network's risks are corrected for it.
+    `precision`: what the ranks compute in; the finished network is float32. `gradient_compression`: what
+    ranks send.
+    """
 
     tower_units: list[Positive] = [16]
     filters: list[Positive] = [8, 16]
     dropout: Fraction = 0.1
+    loss: Literal["hazards", "cox"] = "hazards"
+    optimizer: Literal["adamw", "sgd"] = "adamw"
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     learning_rate: Annotated[float, Field(gt=0)] = 3e-3
+    reference_batch_size: Positive | None = None
+    warmup_epochs: Annotated[float, Field(ge=0)] = 0
+    clip_norm: Annotated[float, Field(gt=0)] = 5.0
     batch_size: Positive = 256
+    micro_batches: Positive = 1
+    positive_weight: Literal["balanced"] | Annotated[float, Field(gt=0)] = 1.0
+    precision: Literal["float32", "float64", "mixed_float16", "mixed_bfloat16"] = "float32"
+    gradient_compression: Literal["none", "fp16"] = "none"
     epochs: Positive = 30
     patience: Positive = 6
     seed: int = 1
     single_modality: bool = False
+
+    @model_validator(mode="after")
+    def _cox_takes_a_batch_whole(self) -> Self:
+        if self.micro_batches > self.batch_size:
+            raise ValueError(f"micro_batches: a batch of {self.batch_size} rows has no {self.micro_batches} parts")
+        if self.loss == "cox" and self.micro_batches > 1:
+            raise ValueError("loss: cox needs the risk sets of the whole batch: micro_batches must be 1")
+        if self.loss == "cox" and self.positive_weight != 1:
+            raise ValueError("loss: cox compares cases with those at risk: positive_weight must be 1")
+        return self
 
 
 class Range(Section, Generic[Number]):
@@ -339,10 +370,11 @@ class _Space(Section):
         named = {key: getattr(self, key) for key in type(self).model_fields}
         return {key: values for key, values in named.items() if values is not None}
 
-    def fewest_rows(self) -> float:
-        """The smallest batch that may be tried; without bound where none is searched."""
-        sizes = self.wanted().get("batch_size", [math.inf])
-        return float(sizes.low if isinstance(sizes, Range) else min(sizes))
+    def extremes(self) -> Iterator[tuple[str, Any]]:
+        """Every choice and both ends of every range, by key."""
+        for key, values in self.wanted().items():
+            for value in (values.low, values.high) if isinstance(values, Range) else values:
+                yield key, value
 
 
 def _searchable(field: FieldInfo) -> Any:
@@ -360,14 +392,16 @@ def _branch(given: Any) -> str:
     return "(range)" if isinstance(given, dict | Range) else "(choices)"
 
 
-# `seed` would be a choice among lucky draws, and `single_modality` changes nothing that is scored.
+# The tuning losses of two kinds of `loss` cannot be compared, a `seed` would be a choice among lucky draws, and
+# the other two change nothing that is scored.
+NOT_SEARCHED = ("loss", "seed", "micro_batches", "single_modality")
 SearchSpace: Any = create_model(  # type: ignore[call-overload]
     "SearchSpace",
     __base__=_Space,
     **{
         key: (_searchable(field) | None, None)
         for key, field in ModelSettings.model_fields.items()
-        if key not in ("seed", "single_modality")
+        if key not in NOT_SEARCHED
     },
 )
 
@@ -427,6 +461,12 @@ class TaskSettings(Section):
         return self.model_copy(update={"search": None})
 
     @model_validator(mode="after")
+    def _cox_needs_times(self) -> Self:
+        if self.model.loss == "cox" and self.outcome.kind != "survival":
+            raise ValueError("model.loss: cox needs outcome.kind: survival")
+        return self
+
+    @model_validator(mode="after")
     def _label_is_no_feature(self) -> Self:
         codes = {feature.code for feature in self.features.clinical if feature.code}
         leaked = sorted(codes & {self.outcome.code, *self.outcome.revealed_by})
@@ -436,6 +476,16 @@ class TaskSettings(Section):
         if leaked:
             names = ", ".join(leaked)
             raise ValueError(f"{names} defines the outcome {self.outcome.name} and cannot be its feature")
+        return self
+
+    @model_validator(mode="after")
+    def _search_fits_the_model(self) -> Self:
+        for key, value in self.search.space.extremes() if self.search else ():
+            try:
+                ModelSettings.model_validate(self.model.model_dump() | {key: value})
+            except ValidationError as error:
+                why = error.errors()[0]["msg"].removeprefix("Value error, ")
+                raise ValueError(f"search.space.{key}: {value} does not go with model: {why}") from None
         return self
 
     @model_validator(mode="after")
@@ -482,11 +532,12 @@ class Settings(Section):
                 raise ValueError(f"tasks.{task.name}.features.genomics: there is no genomics section")
             if task.features.imaging and self.imaging is None:
                 raise ValueError(f"tasks.{task.name}.features.imaging: there is no imaging section")
-            if task.search and task.search.space.fewest_rows() < self.launch.ranks:
-                raise ValueError(
-                    f"tasks.{task.name}.search.space.batch_size: {self.launch.ranks} ranks (launch.ranks) cannot "
-                    f"share a batch of {task.search.space.fewest_rows():.0f} rows"
-                )
+            for key, value in task.search.space.extremes() if task.search else ():
+                if key == "batch_size" and value < self.launch.ranks:
+                    raise ValueError(
+                        f"tasks.{task.name}.search.space.batch_size: {self.launch.ranks} ranks (launch.ranks) "
+                        f"cannot share a batch of {value} rows"
+                    )
         return self
 
     def task(self, name: str) -> TaskSettings:

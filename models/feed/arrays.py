@@ -34,14 +34,20 @@ def inputs(
     return arrays
 
 
-def targets(table: pa.Table, manifest: Manifest) -> dict[str, Floats]:
-    """`events` and `at_risk`, float32 [B, K] over the K intervals that end at `manifest.edges`."""
+def targets(table: pa.Table, manifest: Manifest) -> dict[str, Any]:
+    """`events` and `at_risk`, float32 [B, K] over the K intervals that end at `manifest.edges`; and the
+    outcome as it stands, `event` float32 [B] and `time` float64 [B] (days; 0 for a binary outcome)."""
     outcome = f"y_{manifest.outcome}"
     if manifest.kind == "binary":
-        events = _numbers(table, outcome)[:, None]
-        return {"events": events, "at_risk": np.ones_like(events)}
-    time = _numbers(table, f"{outcome}_time", np.float64)
-    return survival_targets(time, _numbers(table, f"{outcome}_event") > 0, np.asarray(manifest.edges))
+        event = _numbers(table, outcome)
+        return binary_targets(event) | {"event": event, "time": np.zeros(len(event))}
+    time, event = _numbers(table, f"{outcome}_time", np.float64), _numbers(table, f"{outcome}_event")
+    return survival_targets(time, event > 0, np.asarray(manifest.edges)) | {"event": event, "time": time}
+
+
+def binary_targets(event: Floats) -> dict[str, Floats]:
+    """One interval, in which all [B] are at risk."""
+    return {"events": event[:, None], "at_risk": np.ones((len(event), 1), np.float32)}
 
 
 def survival_targets(

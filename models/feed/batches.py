@@ -2,22 +2,24 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from features.contract.manifest import Manifest, Statistics
-from models.feed.arrays import Floats, inputs, targets, weights
+from models.feed.arrays import inputs, targets, weights
 from models.feed.plan import Shard
 from models.feed.reader import read_ordered
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """`arrays`: inputs, `events`, `at_risk` and `weight`, all [batch_rows, ...]; the first `rows`
-    rows are people. `person_key` is there when asked for."""
+    """`arrays`: inputs, targets and `weight`, all [batch_rows, ...]; the first `rows` rows are people.
+    `person_key` is there when asked for."""
 
-    arrays: dict[str, Floats]
+    arrays: dict[str, npt.NDArray[Any]]
     rows: int
     person_key: pa.ChunkedArray | None
 
@@ -42,7 +44,7 @@ class Feed:
             yield self._batch(table, share.batch_rows, person_key)
 
     def _batch(self, table: pa.Table, batch_rows: int, person_key: bool) -> Batch:
-        arrays = inputs(table, self.manifest, self.statistics, self.modalities)
+        arrays: dict[str, npt.NDArray[Any]] = inputs(table, self.manifest, self.statistics, self.modalities)
         arrays |= targets(table, self.manifest)
         arrays["weight"] = weights(table)
         padded = {name: _pad(array, batch_rows) for name, array in arrays.items()}
@@ -87,9 +89,9 @@ def _append(held: pa.Table | None, table: pa.Table) -> pa.Table:
     return pa.concat_tables([held, table]) if _rows(held) else table
 
 
-def _pad(array: Floats, rows: int) -> Floats:
+def _pad(array: npt.NDArray[Any], rows: int) -> npt.NDArray[Any]:
     if len(array) == rows:
         return array
-    padded = np.zeros((rows, *array.shape[1:]), np.float32)
+    padded = np.zeros((rows, *array.shape[1:]), array.dtype)
     padded[: len(array)] = array
     return padded

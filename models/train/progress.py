@@ -14,9 +14,15 @@ def report(fit: str, epoch: int, epochs: int, numbers: Mapping[str, Any]) -> Non
     """How far a fit is."""
     _say(
         f"{fit}: epoch {epoch + 1} of at most {epochs}, loss {numbers['loss']:.4f}, "
-        f"tuning {numbers['tuning_loss']:.4f}, {numbers['rows_per_second']:,.0f} rows/s, "
+        f"tuning {numbers['tuning_loss']:.4f}{_order(numbers)}, {numbers['rows_per_second']:,.0f} rows/s, "
         f"{100 * numbers['feed_wait_share']:.0f} % waiting for data"
     )
+
+
+def _order(numbers: Mapping[str, Any]) -> str:
+    """How well the tuning people are put in order, where that can be said."""
+    names = {"tuning_c_index": "c-index", "tuning_auroc": "AUROC"}
+    return next((f", {names[key]} {numbers[key]:.3f}" for key in names if key in numbers), "")
 
 
 def going_on(fit: str, epoch: int, rows: float) -> None:

@@ -33,8 +33,8 @@ from models.train.trials import Search, Trial, best_of
 
 log = logging.getLogger("riskloom")
 TUNING = "tuning"
-# How the ranks' own message tells a hopeless setting from a lost rank, which ends the search.
-DIVERGED = "not finite"
+# How the ranks' own message tells a hopeless setting from a lost rank or bad data, which end the search.
+DIVERGED = "lower model.learning_rate"
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,8 @@ def _trial(bench: Bench, number: int, settings: dict[str, Any], trials: Sequence
     except TrainingError as error:
         if DIVERGED not in str(error):
             raise
-        log.warning("%s: the loss of trial %d was not finite", bench.task.name, number)
+        why = next(line for line in str(error).splitlines() if DIVERGED in line)
+        log.warning("%s: trial %d has no score: %s", bench.task.name, number, why)
         return Trial(number=number, settings=settings)
     return _scored(bench, number, settings, fits)
 

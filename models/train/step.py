@@ -1,6 +1,7 @@
-"""The compiled steps: one averaged update over all ranks, and one evaluation."""
+"""The compiled steps: one averaged update over all ranks, and the logits of a batch."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import horovod.tensorflow as hvd
@@ -11,24 +12,46 @@ import tensorflow as tf
 
 from features.contract.settings import ModelSettings
 from models.feed.batches import Batch
-from models.train.losses import nll_logistic_hazard
+from models.train.losses import nll_cox, nll_logistic_hazard
 
-CLIP_NORM = 5.0
+SGD_MOMENTUM = 0.9
+
+
+class Forward:
+    """A network's logits, compiled for batches of one shape."""
+
+    def __init__(self, network: keras.Model, batch_rows: int) -> None:
+        self._network, self._specification = network, _inputs(network, batch_rows)
+        self._logits = tf.function(self._call, input_signature=[self._specification])
+
+    def __call__(self, batch: Batch) -> npt.NDArray[Any]:
+        """Logits [rows, K] of this rank's people."""
+        given = {name: batch.arrays[name] for name in self._specification}
+        return np.asarray(self._logits(given).numpy()[: batch.rows])
+
+    def _call(self, arrays: dict[str, Any]) -> Any:
+        return self._network(arrays, training=False)
 
 
 class Steps:
-    """A bare network with its optimizer and its two compiled steps."""
+    """A bare network with its optimizer and its compiled update.
 
-    def __init__(self, network: keras.Model, settings: ModelSettings, specification: dict[str, Any]) -> None:
-        self.network = network
-        self.optimizer = keras.optimizers.AdamW(
-            settings.learning_rate, weight_decay=settings.weight_decay, global_clipnorm=CLIP_NORM
-        )
-        self.optimizer.exclude_from_weight_decay(var_names=["bias"])
+    `rows` are the people of an epoch, which say how many updates the warm-up takes.
+    """
+
+    def __init__(
+        self, network: keras.Model, settings: ModelSettings, batch_rows: int, rows: int, positive_weight: float
+    ) -> None:
+        self.network, self._settings, self._positive_weight = network, settings, positive_weight
+        self._all_rows = batch_rows * hvd.size()
+        self.optimizer = _optimizer(settings, self._all_rows, rows)
         self.optimizer.build(network.trainable_variables)
-        signature = [specification, tf.TensorSpec([], tf.float32)]
-        self._train = tf.function(self._train_step, input_signature=signature)
-        self._evaluate = tf.function(self._evaluate_step, input_signature=[specification])
+        signature = [_inputs(network, batch_rows) | _targets(batch_rows), tf.TensorSpec([], tf.float32)]
+        self._train = tf.function(self._update, input_signature=signature)
+
+    def train(self, batch: Batch) -> npt.NDArray[np.float64]:
+        """One update. Loss sum, weight sum and people over all ranks; float64 [3]."""
+        return np.asarray(self._train(batch.arrays, np.float32(batch.rows)), np.float64)
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """All that a step changes: weights, the optimizer's variables, how often each seed was drawn from."""
@@ -50,42 +73,109 @@ class Steps:
         generators = [getattr(layer, "seed_generator", None) for layer in self.network.layers]
         return [generator.state for generator in generators if generator is not None]
 
-    def train(self, batch: Batch) -> npt.NDArray[np.float64]:
-        """One update. Loss sum, weight sum and people over all ranks; float64 [3]."""
-        return np.asarray(self._train(batch.arrays, np.float32(batch.rows)), np.float64)
-
-    def evaluate(self, batch: Batch) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
-        """Logits [rows, K] of this rank's people, and their loss sum, weight sum and number [3]."""
-        logits, loss, weight = self._evaluate(batch.arrays)
-        sums = np.array([float(loss), float(weight), batch.rows], np.float64)
-        return logits.numpy()[: batch.rows], sums
-
-    def _train_step(self, arrays: dict[str, Any], rows: Any) -> Any:
-        variables = self.network.trainable_variables
-        with tf.GradientTape() as tape:
-            loss = self._loss(self._logits(arrays, training=True), arrays)
-        gradients = tape.gradient(loss, [variable.value for variable in variables])
-        sums = tf.stack([loss, tf.reduce_sum(arrays["weight"]), rows])
+    def _update(self, arrays: dict[str, Any], rows: Any) -> Any:
+        *gradients, sums = self._sums(arrays)
+        sums = tf.concat([sums, [tf.cast(rows, sums.dtype)]], 0)
         # Sums, divided once by the weight of all ranks: unequal shares then equal one process.
-        *summed, totals = hvd.grouped_allreduce([*gradients, sums], op=hvd.Sum)
-        weight = tf.maximum(totals[1], np.finfo(np.float32).tiny)
-        self.optimizer.apply([gradient / weight for gradient in summed], variables)
+        *summed, totals = self._over_ranks(gradients, sums)
+        factor = self._all_rows / tf.maximum(totals[1], np.finfo(np.float32).tiny)
+        averaged = [tf.cast(gradient, factor.dtype) * factor for gradient in summed]
+        self.optimizer.apply(averaged, self.network.trainable_variables)
         return totals
 
-    def _evaluate_step(self, arrays: dict[str, Any]) -> Any:
-        logits = self._logits(arrays, training=False)
-        return logits, self._loss(logits, arrays), tf.reduce_sum(arrays["weight"])
+    def _sums(self, arrays: dict[str, Any]) -> list[Any]:
+        """Gradients of this rank's summed loss over `_all_rows`; last, the sums of loss and weight."""
+        parts = self._settings.micro_batches
+        found = [self._part_sums(part) for part in _split(arrays, parts)]
+        return [tf.add_n(same) for same in zip(*found, strict=True)] if parts > 1 else found[0]
 
-    def _logits(self, arrays: dict[str, Any], training: bool) -> Any:
-        return self.network({name: arrays[name] for name in self.network.input}, training=training)
+    def _part_sums(self, arrays: dict[str, Any]) -> list[Any]:
+        variables = [variable.value for variable in self.network.trainable_variables]
+        with tf.GradientTape() as tape:
+            logits = self.network({name: arrays[name] for name in self.network.input}, training=True)
+            loss, weight = (
+                self._cox(logits, arrays) if self._settings.loss == "cox" else self._hazards(logits, arrays)
+            )
+            # Nearly a mean, since half-precision numbers end at 65,504.
+            scaled = self.optimizer.scale_loss(loss / self._all_rows)
+        own = loss / hvd.size() if self._settings.loss == "cox" else loss
+        return [*tape.gradient(scaled, variables), tf.stack([own, weight])]
 
-    def _loss(self, logits: Any, arrays: dict[str, Any]) -> Any:
-        return nll_logistic_hazard(logits, arrays["events"], arrays["at_risk"], arrays["weight"])
+    def _hazards(self, logits: Any, arrays: dict[str, Any]) -> tuple[Any, Any]:
+        """Loss and weight of this rank's people."""
+        events, at_risk, weight = (tf.cast(arrays[name], logits.dtype) for name in ("events", "at_risk", "weight"))
+        loss = nll_logistic_hazard(logits, events, at_risk, weight, self._positive_weight)
+        return loss, tf.reduce_sum(weight)
+
+    def _cox(self, logits: Any, arrays: dict[str, Any]) -> tuple[Any, Any]:
+        """The loss of the people of all ranks, who are at risk together, and the weight of this rank's events.
+
+        Each rank knows the whole loss, and follows its gradient through its own people alone: the ranks'
+        gradients then add up to one process's.
+        """
+        names = ("time", "event", "weight")
+        own = tf.stack([tf.cast(x, tf.float64) for x in (logits[:, 0], *(arrays[name] for name in names))], 1)
+        everyone = hvd.allgather(tf.stop_gradient(own), name="risk_sets")
+        start, stop = hvd.rank() * own.shape[0], (hvd.rank() + 1) * own.shape[0]
+        log_hazard = tf.concat([everyone[:start, 0], own[:, 0], everyone[stop:, 0]], 0)
+        loss = nll_cox(log_hazard, everyone[:, 1], everyone[:, 2], everyone[:, 3])
+        return tf.cast(loss, logits.dtype), tf.cast(tf.reduce_sum(own[:, 2] * own[:, 3]), logits.dtype)
+
+    def _over_ranks(self, gradients: list[Any], sums: Any) -> list[Any]:
+        if self._settings.gradient_compression == "none":
+            return list(hvd.grouped_allreduce([*gradients, sums], op=hvd.Sum))
+        small = [tf.cast(gradient, tf.float16) for gradient in gradients]
+        return [*hvd.grouped_allreduce(small, op=hvd.Sum), hvd.allreduce(sums, op=hvd.Sum)]
 
 
-def specification(network: keras.Model, batch_rows: int) -> dict[str, Any]:
-    """The fixed shapes of a batch's arrays; [batch_rows, ...]."""
+@contextmanager
+def precision(name: str) -> Iterator[None]:
+    """What layers made inside compute in."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _optimizer(settings: ModelSettings, all_rows: int, rows: int) -> keras.optimizers.Optimizer:
+    rate = learning_rate(settings, all_rows, rows)
+    common = {"weight_decay": settings.weight_decay, "global_clipnorm": settings.clip_norm}
+    if settings.optimizer == "sgd":
+        optimizer = keras.optimizers.SGD(rate, momentum=SGD_MOMENTUM, **common)
+    else:
+        optimizer = keras.optimizers.AdamW(rate, **common)
+    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    return keras.optimizers.LossScaleOptimizer(optimizer) if settings.precision == "mixed_float16" else optimizer
+
+
+def learning_rate(settings: ModelSettings, all_rows: int, rows: int) -> Any:
+    """The configured rate, in proportion to the batch, and reached after the warm-up's updates."""
+    rate = settings.learning_rate * settings.batch_size / (settings.reference_batch_size or settings.batch_size)
+    updates = round(settings.warmup_epochs * -(-rows // all_rows))
+    if not updates:
+        return rate
+    schedules = keras.optimizers.schedules
+    return schedules.PolynomialDecay(rate / (updates + 1), updates, end_learning_rate=rate, power=1.0)
+
+
+def _split(arrays: dict[str, Any], parts: int) -> Iterator[dict[str, Any]]:
+    rows = next(iter(arrays.values())).shape[0]
+    for i in range(parts):
+        start, stop = i * rows // parts, (i + 1) * rows // parts
+        yield {name: array[start:stop] for name, array in arrays.items()}
+
+
+def _inputs(network: keras.Model, batch_rows: int) -> dict[str, Any]:
+    """What a network takes; [batch_rows, ...]."""
     shapes = {name: tuple(tensor.shape[1:]) for name, tensor in network.input.items()}
-    intervals = (network.output.shape[1],)
-    shapes |= {"events": intervals, "at_risk": intervals, "weight": ()}
     return {name: tf.TensorSpec([batch_rows, *shape], tf.float32) for name, shape in shapes.items()}
+
+
+def _targets(batch_rows: int) -> dict[str, Any]:
+    """What `feed.arrays.targets` gives, and the weights."""
+    person = tf.TensorSpec([batch_rows], tf.float32)
+    interval = tf.TensorSpec([batch_rows, None], tf.float32)
+    days = tf.TensorSpec([batch_rows], tf.float64)
+    return {"events": interval, "at_risk": interval, "event": person, "time": days, "weight": person}

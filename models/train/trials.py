@@ -81,7 +81,9 @@ def fragment(search: Search) -> str:
     """The best settings as YAML that can stand below a task's `model:`, indented as in conf/demo.yaml."""
     best, configured = search.best, search.trials[0]
     lines = [f"Trial {best.number} of {len(search.trials)}: {told(search, best)}"]
-    if best.number != configured.number:
+    if best is configured:
+        lines.append("This is what is configured; no other trial did better.")
+    else:
         lines.append(f"As configured: {told(search, configured)}")
     comments = "".join(f"# {line}\n" for line in lines)
     return indent(comments + yaml.safe_dump(best.settings, sort_keys=False, default_flow_style=None), " " * 6)

@@ -1,4 +1,4 @@
-"""The network: a tower per modality, masked where the person lacks it, and one hazard per interval."""
+"""The network: a tower per modality, masked where the person lacks it, and a head of hazards."""
 
 import math
 from typing import Any
@@ -10,11 +10,12 @@ from features.contract.settings import ModelSettings
 
 
 def build_network(manifest: Manifest, settings: ModelSettings, modalities: list[str]) -> keras.Model:
-    """Inputs as `feed.arrays.inputs` gives them; output `hazard_logits` [B, K].
+    """Inputs as `feed.arrays.inputs` gives them; output `hazard_logits` [B, K], or for the Cox loss the
+    `log_hazard` [B, 1].
 
     A vector tower is an MLP beside its own input, so the head holds a linear model; without
-    `tower_units` it is that input alone. No layer mixes
-    people: a padding row changes nothing. The untrained network predicts the prevalence.
+    `tower_units` it is that input alone. No layer mixes people: a padding row changes nothing. The
+    untrained network predicts the prevalence, or no difference between people.
     """
     entries: dict[str, Any] = {}
     features = []
@@ -27,10 +28,21 @@ def build_network(manifest: Manifest, settings: ModelSettings, modalities: list[
             has,
         ]
         entries |= {modality: entry, f"has_{modality}": has}
-    head = keras.layers.Dense(len(manifest.edges), kernel_initializer="zeros", name="hazard_logits")
-    logits = head(keras.layers.Concatenate(name="features")(features))
-    head.bias.assign([_prevalence_logit(manifest)] * len(manifest.edges))
-    return keras.Model(entries, logits, name="multimodal")
+    together = keras.layers.Concatenate(name="features")(features)
+    return keras.Model(entries, _head(manifest, settings)(together), name="multimodal")
+
+
+def _head(manifest: Manifest, settings: ModelSettings) -> keras.layers.Dense:
+    cox = settings.loss == "cox"
+    prevalence = keras.initializers.Constant(0.0 if cox else _prevalence_logit(manifest))
+    return keras.layers.Dense(
+        1 if cox else len(manifest.edges),
+        kernel_initializer="zeros",
+        bias_initializer=prevalence,
+        name="log_hazard" if cox else "hazard_logits",
+        # A half-precision logit would cost the loss its digits.
+        dtype="float32" if settings.precision.startswith("mixed") else None,
+    )
 
 
 def _shape(manifest: Manifest, modality: str) -> tuple[int, ...]:

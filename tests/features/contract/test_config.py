@@ -183,6 +183,11 @@ def test_a_date_format_in_c_letters_is_refused(study: Path) -> None:
             "{space: {batch_size: {low: 1, high: 64}}}",
             "tasks.t.search.space.batch_size: 2 ranks (launch.ranks) cannot",
         ),
+        ("{space: {loss: [hazards, cox]}}", "tasks.0.search.space.loss: unknown key"),
+        (
+            "{space: {batch_size: [2, 64]}}\n    model: {micro_batches: 4}",
+            "tasks.0: search.space.batch_size: 2 does not go with model: micro_batches",
+        ),
         ("{space: {}}", "tasks.0.search.space: name at least one key of model"),
         ("{rounds: 2, space: {dropout: [0.1]}}", "search.rounds: 2 are wanted, and split.folds is 0"),
     ],

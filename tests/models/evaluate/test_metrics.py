@@ -55,6 +55,22 @@ def test_concordance_agrees_with_lifelines_and_with_pairs_written_out():
     assert metrics.concordance(times, events, scores) == pytest.approx(concordant / known)
 
 
+@pytest.mark.parametrize("seed", range(30))
+def test_concordance_by_blocks_is_lifelines_with_ties_of_time_and_score(seed):
+    random = np.random.default_rng(seed)
+    n = int(random.integers(2, 70))
+    times, events = random.integers(1, 12, n).astype(float), random.uniform(size=n) < 0.6
+    scores = random.integers(0, 6, n).astype(float)
+    if not any(events & (times < times.max())):
+        events[np.argmin(times)], times[np.argmin(times)] = True, 0.0
+    assert metrics.concordance(times, events, scores) == pytest.approx(concordance_index(times, -scores, events))
+
+
+def test_concordance_without_a_known_pair_is_undefined():
+    assert np.isnan(metrics.concordance([1.0, 2.0], [False, False], [0.1, 0.2]))
+    assert np.isnan(metrics.concordance([], [], []))
+
+
 def test_within_folds_is_the_mean_of_each_folds_auroc():
     labels, scores, weights = people()
     folds = np.arange(len(labels)) % 5

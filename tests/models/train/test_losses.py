@@ -1,10 +1,13 @@
-"""The loss against a second formula, the likelihood person by person."""
+"""The losses against second formulas: the likelihood person by person, and lifelines."""
 
 import numpy as np
+import pandas as pd
+import pytest
+from lifelines import CoxPHFitter
 from scipy.special import expit
 
 from models.feed.arrays import survival_targets
-from models.train.losses import nll_logistic_hazard, risk_from_logits
+from models.train.losses import nll_cox, nll_logistic_hazard, risk_from_logits
 
 EDGES = np.array([100.0, 200.0, 300.0])
 
@@ -40,3 +43,61 @@ def test_risk_is_one_minus_the_chance_to_pass_every_interval():
     logits = np.random.default_rng(3).normal(size=(50, 4))
     np.testing.assert_allclose(risk_from_logits(logits), 1 - np.prod(1 - expit(logits), axis=1), rtol=1e-12)
     assert risk_from_logits(np.full((1, 4), -40.0))[0] > 0
+
+
+def followed(people: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Days of which many are shared, who died, and a score."""
+    random = np.random.default_rng(seed)
+    days = random.integers(1, people // 3, people).astype(float)
+    return days, (random.uniform(size=people) < 0.5).astype(float), 3 * random.normal(size=people)
+
+
+def efron(days: np.ndarray, died: np.ndarray, score: np.ndarray) -> float:
+    """The partial likelihood as Efron writes it, death by death."""
+    total = 0.0
+    for day in np.unique(days[died > 0]):
+        tied = score[(days == day) & (died > 0)]
+        at_risk = np.exp(score[days >= day]).sum()
+        compared = [at_risk - place / len(tied) * np.exp(tied).sum() for place in range(len(tied))]
+        total += tied.sum() - np.log(compared).sum()
+    return -total
+
+
+def test_cox_is_efrons_formula_written_out():
+    days, died, score = followed(120, 4)
+    found = float(nll_cox(score, days, died, np.ones(120)))
+    assert found == pytest.approx(efron(days, died, score), rel=1e-12)
+
+
+def test_cox_at_its_best_slope_is_lifelines_likelihood():
+    days, died, score = followed(120, 8)
+    fitted = CoxPHFitter().fit(pd.DataFrame({"days": days, "died": died, "x": score}), "days", "died")
+    found = float(nll_cox(float(fitted.params_["x"]) * score, days, died, np.ones(120)))
+    assert found == pytest.approx(-fitted.log_likelihood_, rel=1e-9)
+
+
+def test_cox_weighs_people_as_lifelines_does():
+    """Without ties, as lifelines weighs tied deaths by a rule of its own."""
+    _, died, score = followed(80, 5)
+    days, weight = np.random.default_rng(1).permutation(80) + 1.0, np.random.default_rng(2).uniform(0.2, 2, 80)
+    frame = pd.DataFrame({"days": days, "died": died, "x": score, "w": weight})
+    fitted = CoxPHFitter().fit(frame, "days", "died", weights_col="w", robust=True)
+    beta = float(fitted.params_["x"])
+    assert float(nll_cox(beta * score, days, died, weight)) == pytest.approx(-fitted.log_likelihood_, rel=1e-9)
+
+
+def test_a_padding_row_is_in_no_risk_set():
+    days, died, score = followed(50, 6)
+    padded = [np.append(values, extra) for values, extra in ((score, 40.0), (days, 0.0), (died, 1.0))]
+    without = nll_cox(score, days, died, np.ones(50))
+    assert float(nll_cox(*padded, np.append(np.ones(50), 0.0))) == pytest.approx(float(without), rel=1e-12)
+
+
+def test_an_event_that_counts_twice_is_two_events():
+    random = np.random.default_rng(7)
+    logits, events = random.normal(size=(60, 1)), (random.uniform(size=(60, 1)) < 0.4).astype(float)
+    twice = np.concatenate([np.arange(60), np.flatnonzero(events)])
+    ones = np.ones((len(twice), 1))
+    expected = nll_logistic_hazard(logits[twice], events[twice], ones, ones[:, 0])
+    found = nll_logistic_hazard(logits, events, ones[:60], ones[:60, 0], positive_weight=2.0)
+    assert float(found) == pytest.approx(float(expected), rel=1e-12)
