@@ -137,7 +137,7 @@ def test_a_search_is_published_and_needs_no_held_out_people(lake, study):
 
 
 def test_killed_in_the_middle_a_search_ends_as_if_nothing_had_happened(tmp_path, lake, study, launches):
-    settings = study(model=MODEL | {"epochs": 60, "patience": 60})
+    settings = study(model=MODEL | {"epochs": 30, "patience": 30})
     config = tmp_path / "study.yaml"
     config.write_text(resolved_yaml(settings))
     work = Path(lake.path) / "_work/search-little"
