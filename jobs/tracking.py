@@ -7,6 +7,7 @@ import importlib.util
 import json
 import logging
 import math
+import os
 import shutil
 import time
 from collections.abc import Mapping
@@ -40,6 +41,8 @@ def track(settings: Settings, run_id: str) -> None:
 def write_curves(folder: Path, task: str, bundle: Bundle) -> None:
     """Event files of TensorBoard in `folder`/<task>/<beginning of the bundle's digest>/<fit>, so that the fits
     and trainings of a task lie over each other in one chart."""
+    # TensorBoard imports TensorFlow where there is one, which would tell of its build.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from tensorboard.summary import Writer
 
     mine = folder / task / bundle.digest[:12]
