@@ -25,7 +25,9 @@ def _body(context: Context) -> Written:
         written.digests.update(_write(context.lake, found))
         written.counts[task.name] = {"trials": len(found.trials), "best": found.best.model_dump()}
     for folder in work.values():
-        folder.delete()
+        # The trials' records stay: a search for more of them goes on.
+        for left in ("job.json", "logs"):
+            (folder / left).delete()
     return written
 
 
@@ -52,7 +54,7 @@ def _searched(settings: Settings) -> list[TaskSettings]:
 
 
 def _work(context: Context, task: TaskSettings) -> Location:
-    """The trials' folder, which a task's name cannot be. More trials of the same search go on in it."""
+    """The trials' folder, whose name no task can have; the number of trials is no part of its key."""
     table = context.runs.version(f"training/{task.name}")
     search = task.search and task.search.model_dump_json(exclude={"trials"})
     return context.work(f"search-{task.name}", f"{table} {task.model.model_dump_json()} {search}")

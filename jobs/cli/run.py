@@ -82,7 +82,7 @@ def _print_plan(settings: Settings, stages: list[Job]) -> None:
         table.add_row(job.name, would, ", ".join(writes))
     for job in BY_THEMSELVES:
         if writes := job.writes(settings):
-            table.add_row(job.name, f"not here; alone: {pending(job, settings)}", ", ".join(writes))
+            table.add_row(job.name, f"by itself: {pending(job, settings)}", ", ".join(writes))
     answers.print(table)
 
 

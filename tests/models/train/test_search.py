@@ -132,7 +132,8 @@ def test_a_search_is_published_and_needs_no_held_out_people(lake, study):
     folder = Path(lake.path) / f"searches/little/{summary.wrote['searches/little']}"
     assert yaml.safe_load((folder / "best.yaml").read_text()) == found.best.settings
     assert (folder / "trials.svg").read_text().startswith("<svg")
-    assert not (Path(lake.path) / "_work/search-little").exists()
+    left = [path.name for path in (Path(lake.path) / "_work/search-little").rglob("*") if path.is_file()]
+    assert sorted(left) == ["1.json", "2.json", "3.json", "key"]
     assert run_job(search_model.JOB, settings).status == "nothing new"
 
 
@@ -225,7 +226,7 @@ def test_with_folds_a_trial_trains_the_first_rounds(lake, study, played):
     assert (best.primary.n, best.primary.value) == (sum(published(lake).tuned_on), 0.5)
 
 
-def test_a_stopped_search_goes_on_with_another_number_of_trials(study, lake, played, monkeypatch):
+def test_a_stopped_search_goes_on_and_an_ended_one_when_more_trials_are_wanted(study, lake, played, monkeypatch):
     play = search_module.launch
 
     def stopped(job, settings, spark=None):
@@ -240,6 +241,10 @@ def test_a_stopped_search_goes_on_with_another_number_of_trials(study, lake, pla
     settings = study(search=wanted(trials=5).model_dump())
     assert run_job(search_model.JOB, settings).exit_code == ExitCode.DONE
     assert [fits[0].name for fits in played] == [f"trial_{number}_final" for number in (1, 2, 3, 4, 5)]
+    first = published(lake).trials
+    settings = study(search=wanted(trials=6).model_dump())
+    assert run_job(search_model.JOB, settings).exit_code == ExitCode.DONE
+    assert (len(played), published(lake).trials[:5]) == (6, first)
 
 
 def test_the_same_settings_are_not_trained_twice(study, lake, played):
