@@ -33,7 +33,7 @@ pack_environment() { # FILE
     )
     "$environment/bin/python" -I -m compileall -q -j 0 --invalidation-mode unchecked-hash "$environment/lib" > /dev/null
     TF_CPP_MIN_LOG_LEVEL=3 TF_ENABLE_ONEDNN_OPTS=0 "$environment/bin/python" -I -c \
-        'import delta, deltalake, hdfs_native, horovod.spark, horovod.tensorflow, jinja2, keras, lifelines, sklearn, tensorflow'
+        'import delta, deltalake, hdfs_native, horovod.spark, horovod.tensorflow, jinja2, keras, lifelines, optuna, sklearn, tensorflow'
     tar -C "$environment" --owner=0 --group=0 --numeric-owner -cf - . \
         | "$environment/bin/python" -I -m isal.igzip -3 --no-name > "$1"
 }

@@ -34,13 +34,15 @@ if TYPE_CHECKING:  # a job with nothing new must not pay for Spark's import
 
 log = logging.getLogger("riskloom")
 MOST_FILES_LISTED = 1000
+NOT_TABLES = ("models/", "reports/", "searches/")
 
 
 @dataclass(frozen=True)
 class Job:
     """A batch job: what it reads and writes under given settings, and the one function it calls.
 
-    `reads` and `writes` name outputs as `runs` does: tables, `models/<task>`, `reports/<study>`.
+    `reads` and `writes` name outputs as `runs` does: tables, `models/<task>`, `reports/<study>`,
+    `searches/<task>`.
     `sections` are the parts of the configuration that its result depends on, `raw` the globs of the
     raw files it reads. An empty `writes` means that the settings give it nothing to do. `after` is
     called with the run's id once it is published.
@@ -83,6 +85,16 @@ class Context:
             return spark_session(self.settings.spark, f"riskloom {self.settings.name}")
         finally:
             signal.signal(signal.SIGINT, mine)
+
+    def work(self, name: str, key: str) -> Location:
+        """A folder for what is not published. What an attempt with this code and `key` left there is kept,
+        so that a killed one goes on; that of any other is removed."""
+        folder = self.lake / f"_work/{name}"
+        owner, mine = folder / "key", hashlib.sha256(f"{code_version()} {key}".encode()).hexdigest().encode()
+        if not owner.exists() or owner.read_bytes() != mine:
+            folder.delete()
+            owner.write_bytes(mine)
+        return folder
 
     def matching(self, globs: Sequence[str]) -> list[FileStat]:
         """The raw files that match one of these globs."""
@@ -258,7 +270,7 @@ def _restore_leftovers(lake: Location, runs: Runs, outputs: Sequence[str]) -> No
     from features.lake import restore_leftover
 
     for output in outputs:
-        if not output.startswith(("models/", "reports/")) and restore_leftover(lake, runs, output):
+        if not output.startswith(NOT_TABLES) and restore_leftover(lake, runs, output):
             log.warning("table %s: undid what a killed job had left unpublished", output)
 
 

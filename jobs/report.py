@@ -28,7 +28,7 @@ JOB = Job(
         *(f"{kind}/{task.name}" for task in settings.tasks for kind in ("training", "population", "models")),
     ],
     writes=lambda settings: [f"reports/{settings.name}"],
-    sections=lambda settings: [*settings.tasks],
+    sections=lambda settings: [task.without_search for task in settings.tasks],
 )
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The seven stages in the order of the data."""
+"""The seven stages in the order of the data, and the job that is run by its own command only."""
 
 from features.contract.errors import ConfigError
 from jobs import (
@@ -8,6 +8,7 @@ from jobs import (
     ingest_imaging,
     report,
     score_population,
+    search_model,
     train_model,
 )
 from jobs.frame import Job
@@ -21,6 +22,16 @@ STAGES: tuple[Job, ...] = (
     score_population.JOB,
     report.JOB,
 )
+BY_THEMSELVES: tuple[Job, ...] = (search_model.JOB,)
+JOBS: tuple[Job, ...] = (*STAGES, *BY_THEMSELVES)
+
+
+def job_named(name: str) -> Job:
+    """A stage, or a job that `run` leaves out."""
+    for job in JOBS:
+        if job.name == name:
+            return job
+    raise ConfigError(f"{name}: no such job; the jobs are {', '.join(job.name for job in JOBS)}")
 
 
 def stages_between(first: str | None, last: str | None) -> list[Job]:

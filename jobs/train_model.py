@@ -1,11 +1,9 @@
 """Train every task's model on its published training table; out come signed bundles."""
 
-import hashlib
-
 from features.contract.paths import Location
 from features.contract.settings import TaskSettings
 from features.lake import Written
-from jobs.frame import Context, Job, code_version
+from jobs.frame import Context, Job
 from jobs.script import main
 from jobs.tracking import track
 from models.evaluate.results import Metrics
@@ -16,9 +14,10 @@ def _body(context: Context) -> Written:
 
     settings = context.settings
     spark = context.spark if settings.launch.launcher == "spark" else None
-    work = {task.name: _work(context, task) for task in settings.tasks}
+    tasks = [task.without_search for task in settings.tasks]
+    work = {task.name: _work(context, task) for task in tasks}
     digests, counts = {}, {}
-    for task in settings.tasks:
+    for task in tasks:
         trained = train_task(context.lake, context.runs, settings, task, work[task.name], spark)
         digests[f"models/{task.name}"] = trained.digest
         counts[task.name] = {"rows": trained.rows} | headline(trained.metrics)
@@ -28,16 +27,9 @@ def _body(context: Context) -> Written:
 
 
 def _work(context: Context, task: TaskSettings) -> Location:
-    """The ranks' folder. Checkpoints of the same code, settings and table are kept, so that a training that
-    was killed goes on, with other ranks too; those of any other are removed."""
+    """The ranks' folder, kept for the same settings and table, with other ranks too."""
     table = context.runs.version(f"training/{task.name}")
-    key = hashlib.sha256(f"{code_version()} {table} {task.model_dump_json()}".encode()).hexdigest().encode()
-    folder = context.lake / f"_work/{task.name}"
-    owner = folder / "key"
-    if not owner.exists() or owner.read_bytes() != key:
-        folder.delete()
-        owner.write_bytes(key)
-    return folder
+    return context.work(task.name, f"{table} {task.model_dump_json()}")
 
 
 def headline(metrics: Metrics) -> dict[str, object]:
@@ -57,7 +49,11 @@ JOB = Job(
     body=_body,
     reads=lambda settings: [f"training/{task.name}" for task in settings.tasks],
     writes=lambda settings: [f"models/{task.name}" for task in settings.tasks],
-    sections=lambda settings: [settings.baseline, settings.launch, *settings.tasks],
+    sections=lambda settings: [
+        settings.baseline,
+        settings.launch,
+        *(task.without_search for task in settings.tasks),
+    ],
     after=track,
 )
 

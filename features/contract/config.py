@@ -176,7 +176,8 @@ def _explain(error: ValidationError, text: str, config: str, overrides: Sequence
 
 
 def _explain_one(item: dict[str, Any], text: str, config: str, overrides: Sequence[str]) -> str:
-    keys = tuple(item["loc"])
+    # The branch of a union that pydantic took, "(range)", is no key of the file.
+    keys = tuple(key for key in item["loc"] if not str(key).startswith("("))
     path = ".".join(map(str, keys))
     # Where a file and an override both speak of a key, the override had the last word.
     blamed = next(

@@ -6,10 +6,24 @@ expected and the nearest known key.
 """
 
 import re
+from collections.abc import Iterator
 from datetime import date
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    create_model,
+    field_validator,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
+
+Number = TypeVar("Number", int, float)
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -326,6 +340,84 @@ class ModelSettings(Section):
         return self
 
 
+class Range(Section, Generic[Number]):
+    """Numbers from `low` to `high`, both included; `log` draws their order of magnitude evenly."""
+
+    low: Number
+    high: Number
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.low >= self.high:
+            raise ValueError(f"low must be below high, not {self.low} and {self.high}")
+        if self.log and self.low <= 0:
+            raise ValueError(f"with log, low must be above 0, not {self.low}")
+        return self
+
+
+class _Space(Section):
+    """What a search may try: a list of choices, or for a number a range, by key of `model`."""
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> Self:
+        if not self.wanted():
+            raise ValueError(f"name at least one key of model: {', '.join(type(self).model_fields)}")
+        return self
+
+    def wanted(self) -> dict[str, Any]:
+        """The choices (a list) or the Range of each key that is searched."""
+        named = {key: getattr(self, key) for key in type(self).model_fields}
+        return {key: values for key, values in named.items() if values is not None}
+
+    def extremes(self) -> Iterator[tuple[str, Any]]:
+        """Every choice and both ends of every range, by key."""
+        for key, values in self.wanted().items():
+            for value in (values.low, values.high) if isinstance(values, Range) else values:
+                yield key, value
+
+
+def _searchable(field: FieldInfo) -> Any:
+    """Choices and ranges of what this key of `model` accepts, with its bounds."""
+    value: Any = field.rebuild_annotation()
+    choices = Annotated[list[value], Field(min_length=1)]
+    if field.annotation not in (int, float):
+        return choices
+    # Tags in brackets are left out of the path that an error names.
+    branches = Annotated[choices, Tag("(choices)")] | Annotated[Range[value], Tag("(range)")]
+    return Annotated[branches, Discriminator(_branch)]
+
+
+def _branch(given: Any) -> str:
+    return "(range)" if isinstance(given, dict | Range) else "(choices)"
+
+
+# The tuning losses of two kinds of `loss` cannot be compared, a `seed` would be a choice among lucky draws, and
+# the other two change nothing that is scored.
+NOT_SEARCHED = ("loss", "seed", "micro_batches", "single_modality")
+SearchSpace: Any = create_model(  # type: ignore[call-overload]
+    "SearchSpace",
+    __base__=_Space,
+    **{
+        key: (_searchable(field) | None, None)
+        for key, field in ModelSettings.model_fields.items()
+        if key not in NOT_SEARCHED
+    },
+)
+
+
+class SearchSettings(Section):
+    """What `riskloom search_model` tries: the settings of `model` as they are, then others from `space`.
+
+    Of a task with folds each trial trains the first `rounds`. `seed` decides what is tried.
+    """
+
+    trials: Positive = 20
+    rounds: Positive = 1
+    seed: Annotated[int, Field(ge=0)] = 1
+    space: SearchSpace
+
+
 class LaunchSettings(Section):
     """How ranks start. `slots_timeout_seconds`: how long missing slots are waited for. A killed training
     loses `checkpoint_seconds` at most (0: a checkpoint after each step)."""
@@ -360,7 +452,13 @@ class TaskSettings(Section):
     features: FeatureSettings
     split: SplitSettings = SplitSettings()
     model: ModelSettings = ModelSettings()
+    search: SearchSettings | None = None
     scoring: ScoringSettings
+
+    @property
+    def without_search(self) -> Self:
+        """What a training depends on: the search only advises whoever writes `model`."""
+        return self.model_copy(update={"search": None})
 
     @model_validator(mode="after")
     def _cox_needs_times(self) -> Self:
@@ -380,11 +478,30 @@ class TaskSettings(Section):
             raise ValueError(f"{names} defines the outcome {self.outcome.name} and cannot be its feature")
         return self
 
+    @model_validator(mode="after")
+    def _search_fits_the_model(self) -> Self:
+        for key, value in self.search.space.extremes() if self.search else ():
+            try:
+                ModelSettings.model_validate(self.model.model_dump() | {key: value})
+            except ValidationError as error:
+                why = error.errors()[0]["msg"].removeprefix("Value error, ")
+                raise ValueError(f"search.space.{key}: {value} does not go with model: {why}") from None
+        return self
+
+    @model_validator(mode="after")
+    def _rounds_are_there(self) -> Self:
+        if self.search and self.search.rounds > max(1, self.split.folds):
+            raise ValueError(
+                f"search.rounds: {self.search.rounds} are wanted, and split.folds is {self.split.folds}"
+            )
+        return self
+
 
 class TrackingSettings(Section):
-    """Where the submitting side writes MLflow; null writes none."""
+    """Where the submitting side writes trainings: MLflow's `uri`, TensorBoard's folder; null writes none."""
 
     uri: str | None = "sqlite:///{lake_path}.mlflow.db"
+    tensorboard: str | None = "{lake_path}.tensorboard"
 
 
 class Settings(Section):
@@ -415,6 +532,12 @@ class Settings(Section):
                 raise ValueError(f"tasks.{task.name}.features.genomics: there is no genomics section")
             if task.features.imaging and self.imaging is None:
                 raise ValueError(f"tasks.{task.name}.features.imaging: there is no imaging section")
+            for key, value in task.search.space.extremes() if task.search else ():
+                if key == "batch_size" and value < self.launch.ranks:
+                    raise ValueError(
+                        f"tasks.{task.name}.search.space.batch_size: {self.launch.ranks} ranks (launch.ranks) "
+                        f"cannot share a batch of {value} rows"
+                    )
         return self
 
     def task(self, name: str) -> TaskSettings:

@@ -7,7 +7,7 @@ import typer
 from jobs.cli import doctor, recovered, run, show, simulate, submit, trace
 from jobs.frame import code_version
 from jobs.script import end_with, stage_command
-from jobs.stages import STAGES
+from jobs.stages import BY_THEMSELVES, STAGES
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -18,6 +18,8 @@ app = typer.Typer(
 app.command("run", rich_help_panel="The whole way")(run.run)
 for stage in STAGES:
     app.command(stage.name, rich_help_panel="One stage")(stage_command(stage))
+for extra in BY_THEMSELVES:
+    app.command(extra.name, rich_help_panel="By itself")(stage_command(extra))
 app.command("submit", rich_help_panel="On a cluster")(submit.submit)
 app.command("doctor", rich_help_panel="On a cluster")(doctor.doctor)
 app.command("show", rich_help_panel="Looking")(show.show)

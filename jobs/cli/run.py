@@ -22,7 +22,7 @@ from jobs.script import (
     show,
     start_logging,
 )
-from jobs.stages import stages_between
+from jobs.stages import BY_THEMSELVES, stages_between
 
 IF_CHANGED = "run, if input changes"
 
@@ -80,6 +80,9 @@ def _print_plan(settings: Settings, stages: list[Job]) -> None:
         if would.startswith("run"):
             renewed |= set(writes)
         table.add_row(job.name, would, ", ".join(writes))
+    for job in BY_THEMSELVES:
+        if writes := job.writes(settings):
+            table.add_row(job.name, f"by itself: {pending(job, settings)}", ", ".join(writes))
     answers.print(table)
 
 

@@ -1,4 +1,4 @@
-"""`riskloom show`: what a table of the lake holds, as published."""
+"""`riskloom show`: what a table of the lake holds, or what a search found, as published."""
 
 from typing import Annotated, Any
 
@@ -15,13 +15,16 @@ LONGEST_CELL = 200
 
 
 def show(
-    table: Annotated[str, typer.Argument(help="A table, such as variants or training/t2d; runs for the log.")],
+    table: Annotated[
+        str, typer.Argument(help="A table, such as variants or training/t2d; runs for the log; searches/t2d.")
+    ],
     lake: Annotated[str, typer.Option("--lake", help="Lake: a path or an hdfs:// URI.")],
     rows: Annotated[int, typer.Option("--rows", min=0, help="How many rows to show.")] = 5,
 ) -> None:
     """Show a table's rows, version, the run that published it, and a sample."""
     try:
-        _show(Location.parse(lake), table, rows)
+        show_what = _show_search if table.startswith("searches/") else _show
+        show_what(Location.parse(lake), table, rows)
     except RiskloomError as error:
         fail(error)
 
@@ -39,6 +42,25 @@ def _show(lake: Location, table: str, rows: int) -> None:
     for row in dataset.head(rows).to_pylist():
         answers.rule()
         answers.print(_record(row), soft_wrap=True)
+
+
+def _show_search(lake: Location, name: str, rows: int) -> None:
+    """The best trials, the very best one's settings as YAML, and where the picture lies."""
+    from models.train.trials import BEST, PICTURE, SEARCH, Search, told
+
+    digest = Runs.read(lake).published(name)
+    if digest is None:
+        raise DataGateError(f"{name} is not published in this lake; run search_model first")
+    folder = lake / f"{name}/{digest}"
+    search = Search.model_validate_json((folder / SEARCH).read_bytes())
+    answers.print(
+        f"{name}: {len(search.trials)} trials on training/{search.task} version {search.training_version}"
+    )
+    for trial in search.ranked()[:rows]:
+        settings = ", ".join(f"{key} {value}" for key, value in trial.settings.items())
+        answers.print(f"trial {trial.number}: {told(search, trial)}; {settings}", soft_wrap=True, highlight=False)
+    answers.print((folder / BEST).read_bytes().decode(), markup=False, highlight=False, soft_wrap=True)
+    answers.print(f"{folder.uri}/{PICTURE}", soft_wrap=True)
 
 
 def _record(row: dict[str, Any]) -> Table:

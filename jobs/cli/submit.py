@@ -25,14 +25,14 @@ from features.contract.settings import Settings, TrackingSettings
 from jobs.cli.application import follow
 from jobs.frame import Job, Summary
 from jobs.script import ConfigOption, LakeOption, RawOption, SetOption, console, fail, show, start_logging
-from jobs.stages import STAGES, position
+from jobs.stages import JOBS, job_named
 
 log = logging.getLogger("riskloom")
 PACKAGES = ("conf", "features", "jobs", "models")
 
 
 def submit(
-    stage: Annotated[str, typer.Argument(help="One of the seven stages.")],
+    stage: Annotated[str, typer.Argument(help="One of the seven stages, or search_model.")],
     config: ConfigOption,
     raw: RawOption = None,
     lake: LakeOption = None,
@@ -51,7 +51,7 @@ def submit(
     start_logging()
     try:
         settings = load_settings(config, profile, raw, lake, overrides or ())
-        job = STAGES[position(stage)]
+        job = job_named(stage)
         if hadoop_conf is None:
             raise ConfigError(
                 "--hadoop-conf: name the folder with core-site.xml and yarn-site.xml, or set HADOOP_CONF_DIR"
@@ -90,7 +90,7 @@ def _check_slots(job: Job, settings: Settings) -> None:
     """Ranks that cannot fit are refused here, not after a container has waited for them."""
     spark, wanted = settings.spark, settings.launch.ranks
     slots = spark.executors * spark.executor_cores
-    if job.name == "train_model" and wanted > slots:
+    if job.name in ("train_model", "search_model") and wanted > slots:
         raise ClusterError(
             f"launch.ranks: {wanted} slots are wanted, and spark.executors x executor_cores asks YARN for {slots}"
         )
@@ -136,7 +136,7 @@ def _parcel(settings: Settings) -> Iterator[Path]:
     """A folder with what the container needs: configuration, code, Spark's settings, entry points."""
     with tempfile.TemporaryDirectory(prefix="riskloom-submit-") as name:
         folder = Path(name)
-        shipped = settings.model_copy(update={"tracking": TrackingSettings(uri=None)})
+        shipped = settings.model_copy(update={"tracking": TrackingSettings(uri=None, tensorboard=None)})
         (folder / "resolved.yaml").write_text(resolved_yaml(shipped))
         (folder / "spark-defaults.conf").write_bytes(
             (resources.files("conf") / "spark-defaults.conf").read_bytes()
@@ -144,7 +144,7 @@ def _parcel(settings: Settings) -> Iterator[Path]:
         with zipfile.ZipFile(folder / "riskloom.zip", "w", zipfile.ZIP_DEFLATED) as archive:
             for package in PACKAGES:
                 _add(archive, resources.files(package), package)
-        for job in STAGES:
+        for job in JOBS:
             (folder / f"{job.name}.py").write_bytes((resources.files("jobs") / f"{job.name}.py").read_bytes())
         yield folder
 

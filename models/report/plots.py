@@ -121,6 +121,43 @@ def risk_bands(frame: Frame, edges: Sequence[float], people: Mapping[str, Sequen
     return _render(frame, 3.0, draw)
 
 
+def losses(frame: Frame, fits: Mapping[str, Sequence[tuple[int, float, float]]]) -> str:
+    """Training loss (dotted) and tuning loss by epoch, of each fit (epoch, loss, tuning loss)."""
+
+    def draw(figure: Any) -> None:
+        axes = figure.add_subplot()
+        for (fit, epochs), colour in zip(fits.items(), _colours(len(fits)), strict=True):
+            epoch, loss, tuning_loss = zip(*epochs, strict=True)
+            axes.plot(epoch, loss, color=colour, linestyle=":", linewidth=1.2)
+            axes.plot(epoch, tuning_loss, color=colour, linewidth=1.8, label=fit)
+        axes.set(xlabel="Epoch", ylabel="Loss (dotted: training)")
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.grid(True)
+        axes.legend(fontsize=8)
+
+    return _render(frame, 3.0, draw)
+
+
+def trials(frame: Frame, scored: Sequence[tuple[int, float, Mapping[str, Any]]]) -> str:
+    """A search: the score of each trial (number, score, settings) with the best so far, then the score by
+    each setting. The first trial is what was configured."""
+    numbers, scores = [number for number, _, _ in scored], [score for _, score, _ in scored]
+    names = list(scored[0][2])
+
+    def draw(figure: Any) -> None:
+        whole, below = figure.subfigures(2, 1, height_ratios=(2, 1.4 * len(names)))
+        above = whole.add_subplot()
+        above.step(numbers, np.minimum.accumulate(scores), where="post", color=OCHRE, lw=1.2, label="best so far")
+        above.plot(numbers, scores, "o", color=BLUE, ms=4, label="trial")
+        above.set(xlabel="Trial (the first: as configured)", ylabel="Tuning loss")
+        above.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        above.legend(fontsize=8)
+        for axes, name in zip(np.ravel(below.subplots(len(names), 1, sharey=True)), names, strict=True):
+            _score_by_setting(axes, name, [settings[name] for _, _, settings in scored], scores)
+
+    return _render(frame, 2.4 + 1.5 * len(names), draw)
+
+
 def flow(frame: Frame, rows: Sequence[Sequence[Box]]) -> str:
     """Stages from above to below; boxes of one stage side by side."""
     heights = [0.34 + 0.17 * max(len(box.lines) for box in row) for row in rows]
@@ -171,6 +208,20 @@ def _people_by_risk(axes: Any, histogram: RiskHistogram) -> None:
     axes.set(xlabel="Predicted risk", ylabel="People")
     _count_axis(axes, 2)
     axes.legend(fontsize=7, loc="upper right", ncols=2, handlelength=1, borderpad=0, columnspacing=1)
+
+
+def _score_by_setting(axes: Any, name: str, values: Sequence[Any], scores: Sequence[float]) -> None:
+    """Numbers along their axis, by order of magnitude where they span more than one; other settings side
+    by side."""
+    numeric = all(isinstance(value, int | float) for value in values)
+    words = sorted({str(value) for value in values})
+    axes.plot(values if numeric else [words.index(str(value)) for value in values], scores, "o", color=BLUE, ms=4)
+    if not numeric:
+        axes.set_xticks(range(len(words)), words)
+    elif min(values) > 0 and max(values) > 10 * min(values):
+        axes.set_xscale("log")
+    axes.set(xlabel=name, ylabel="Tuning loss")
+    axes.grid(True)
 
 
 def _boxes(axes: Any, row: Sequence[Box], top: float, height: float) -> None:

@@ -158,3 +158,55 @@ def test_a_date_format_in_c_letters_is_refused(study: Path) -> None:
     override = "clinical.sources.0.person.birth_date={column: born, format: '%d.%m.%Y'}"
     with pytest.raises(ConfigError, match=r"such as dd.MM.yyyy"):
         load_settings(str(study), overrides=[override])
+
+
+@pytest.mark.parametrize(
+    ("search", "told"),
+    [
+        ("{space: {dropot: [0.1]}}", "tasks.0.search.space.dropot: unknown key; did you mean dropout?"),
+        ("{space: {seed: [1, 2]}}", "tasks.0.search.space.seed: unknown key"),
+        (
+            "{space: {dropout: {low: 0.1, high: 1.5}}}",
+            "tasks.0.search.space.dropout.high: Input should be less than",
+        ),
+        ("{space: {batch_size: [64, 0]}}", "tasks.0.search.space.batch_size.1: Input should be greater than"),
+        ("{space: {dropout: {low: 0.5, high: 0.1}}}", "tasks.0.search.space.dropout: low must be below high"),
+        (
+            "{space: {dropout: {low: 0, high: 0.1, log: true}}}",
+            "tasks.0.search.space.dropout: with log, low must be",
+        ),
+        (
+            "{space: {tower_units: {low: 1, high: 2}}}",
+            "tasks.0.search.space.tower_units: Input should be a valid list",
+        ),
+        (
+            "{space: {batch_size: {low: 1, high: 64}}}",
+            "tasks.t.search.space.batch_size: 2 ranks (launch.ranks) cannot",
+        ),
+        ("{space: {loss: [hazards, cox]}}", "tasks.0.search.space.loss: unknown key"),
+        (
+            "{space: {batch_size: [2, 64]}}\n    model: {micro_batches: 4}",
+            "tasks.0: search.space.batch_size: 2 does not go with model: micro_batches",
+        ),
+        ("{space: {}}", "tasks.0.search.space: name at least one key of model"),
+        ("{rounds: 2, space: {dropout: [0.1]}}", "search.rounds: 2 are wanted, and split.folds is 0"),
+    ],
+)
+def test_a_search_outside_of_what_a_model_can_be_is_refused(study: Path, search: str, told: str) -> None:
+    config = changed(study, "    scoring:", f"    search: {search}\n    scoring:")
+    with pytest.raises(ConfigError) as error:
+        load_settings(config)
+    assert told in str(error.value)
+    assert "(range)" not in str(error.value) and "(choices)" not in str(error.value)
+
+
+def test_a_search_resolves_and_is_no_part_of_what_is_trained(study: Path, tmp_path: Path) -> None:
+    without = load_settings(str(study)).task("t")
+    space = "{tower_units: [[], [16, 8]], learning_rate: {low: 1e-4, high: 0.1, log: true}}"
+    config = changed(study, "    scoring:", f"    search: {{trials: 5, space: {space}}}\n    scoring:")
+    settings = load_settings(config)
+    resolved = tmp_path / "resolved.yaml"
+    resolved.write_text(resolved_yaml(settings))
+    assert load_settings(str(resolved), profile="yarn") == settings
+    assert settings.task("t").search is not None
+    assert config_digest(settings.task("t").without_search) == config_digest(without)
