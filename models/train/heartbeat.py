@@ -15,6 +15,8 @@ from pathlib import Path
 from types import FrameType
 
 MARK = "riskloom-heartbeat "
+# The rank's exit code: Horovod tells that of one rank only, and not always of the one to blame.
+ENDED = "riskloom-ended "
 BEAT_SECONDS = 3.0
 OURS = ("models.", "features.")
 # Where a rank stands while it waits for its peers, in a compiled step or in an operation of Horovod.
@@ -74,6 +76,13 @@ def _beat_on() -> None:
 def beat() -> None:
     now = Beat(int(os.environ["HOROVOD_RANK"]), socket.gethostname(), *_standing.at, *_place())
     sys.stderr.write(f"{MARK}{json.dumps(asdict(now))}\n")
+    sys.stderr.flush()
+
+
+def end(code: int) -> None:
+    """The last beat, and how the rank ends."""
+    beat()
+    sys.stderr.write(f"{ENDED}{code}\n")
     sys.stderr.flush()
 
 

@@ -16,11 +16,11 @@ import psutil
 
 import models
 from features.contract.errors import ClusterError, DataGateError, ModelGateError, RiskloomError, TrainingError
+from models.train.heartbeat import ENDED, last_beat
 from models.train.heartbeat import MARK as HEARTBEAT
-from models.train.heartbeat import last_beat
 from models.train.progress import MARK as PROGRESS
 from models.train.progress import LiveLine
-from models.train.rank import ENDED, LAUNCHER_PID, LOG_FOLDER, LOST_PEERS
+from models.train.rank import LAUNCHER_PID, LOG_FOLDER, LOST_PEERS
 from models.train.watch import Watch
 
 Process = subprocess.Popen[bytes]
@@ -68,7 +68,7 @@ class Group:
         return [self.log_of(rank) for rank in range(ranks)]
 
     def said_codes(self, ranks: int) -> dict[int, int]:
-        """The exit codes that ranks wrote into their logs as they ended with an error."""
+        """The exit codes that ranks wrote into their logs as they ended."""
         texts = [log.read_text(errors="replace") if log.exists() else "" for log in self.logs_of(ranks)]
         found = {rank: re.search(rf"^{ENDED}(\d+)$", text, re.M) for rank, text in enumerate(texts)}
         return {rank: int(said[1]) for rank, said in found.items() if said}
@@ -120,17 +120,21 @@ def wait(own: Group, running: dict[int, Process], watch: Watch) -> dict[int, int
 def failure(own: Group, ranks: int, codes: Mapping[int, int]) -> RiskloomError | None:
     """The error of the rank to blame, by what launcher and ranks said of how they ended; none without one.
 
-    Not a rank that only lost its peers, nor one that was stopped because of them.
+    A rank that lost its peers, or that Horovod terminated because of them, is blamed when nobody else is left.
     """
     known = dict(codes) | own.said_codes(ranks)
-    to_blame = {rank: code for rank, code in known.items() if code not in (0, LOST_PEERS, -signal.SIGTERM)}
-    if to_blame:
-        return rank_error(own, *min(to_blame.items(), key=lambda item: (item[1] > 0, item[0])))
     if not any(known.values()):
         return None
-    # All who ended lost somebody: one of those who did not say how they ended.
-    lost = min(set(range(ranks)) - known.keys(), default=min(known))
-    return rank_error(own, lost, known.get(lost))
+    failed = {rank: known.get(rank) for rank in range(ranks) if known.get(rank) != 0}
+    return rank_error(own, *min(failed.items(), key=lambda item: (_innocence(item[1]), item[0])))
+
+
+def _innocence(code: int | None) -> int:
+    if code == LOST_PEERS:
+        return 4
+    if code == -signal.SIGTERM:
+        return 3
+    return 2 if code is None else int(code > 0)
 
 
 def rank_error(own: Group, rank: int, code: int | None) -> RiskloomError:

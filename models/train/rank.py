@@ -19,8 +19,6 @@ from models.train.fit import Fit, TrainJob
 # Set by the launchers of one machine.
 LAUNCHER_PID = "RISKLOOM_LAUNCHER_PID"
 LOG_FOLDER = "RISKLOOM_LOG_FOLDER"
-# The exit code, in the log: Horovod reports that of one rank only, and not always of the one to blame.
-ENDED = "riskloom-ended "
 # A rank that only lost its peers says so, and the launcher looks for the one that failed first.
 LOST_PEERS = 75
 LOST_PEERS_SIGNS = (
@@ -96,6 +94,7 @@ def as_a_rank() -> Iterator[None]:
         yield
     except BaseException as error:  # noqa: BLE001
         _exit(error, error.__traceback__)
+    heartbeat.end(0)
 
 
 def _log_to(path: Path) -> None:
@@ -120,9 +119,7 @@ def _exit(error: BaseException, trace: TracebackType | None) -> None:
     else:
         traceback.print_exception(type(error), error, trace)
         code = LOST_PEERS if any(sign in repr(error) for sign in LOST_PEERS_SIGNS) else int(ExitCode.BUG)
-    heartbeat.beat()
-    sys.stderr.write(f"{ENDED}{code}\n")
-    sys.stderr.flush()
+    heartbeat.end(code)
     os._exit(code)
 
 

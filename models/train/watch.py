@@ -5,7 +5,7 @@ from pathlib import Path
 
 from features.contract.errors import TrainingError
 from features.contract.settings import LaunchSettings
-from models.train.heartbeat import Beat, beats_in
+from models.train.heartbeat import ENDED, Beat, beats_in
 from models.train.progress import Tail
 
 AGAIN = "the ranks were stopped; the same command goes on from the last checkpoint"
@@ -24,16 +24,20 @@ class Watch:
         self._tails = [Tail(log) for log in logs]
         self._last: dict[int, Beat] = {}
         self._heard: dict[int, float] = {}
+        # The launcher sees how; a rank that is done has not fallen silent.
+        self._ended: set[int] = set()
         self._moved = time.monotonic()
 
     def look(self, now: float | None = None) -> None:
         """Read what is new. Raises TrainingError naming the rank, its host and the step it last was in."""
         now = time.monotonic() if now is None else now
         for rank, tail in enumerate(self._tails):
-            for beat in beats_in(tail.new()):
+            text = tail.new()
+            for beat in beats_in(text):
                 self._note(rank, beat, now)
-        if self._heard:
-            self._check_silence(now)
+            if any(line.startswith(ENDED) for line in text.splitlines()):
+                self._ended.add(rank)
+        self._check_silence(now)
         self._check_stall(now)
 
     def _note(self, rank: int, beat: Beat, now: float) -> None:
@@ -45,7 +49,7 @@ class Watch:
 
     def _check_silence(self, now: float) -> None:
         limit = self._settings.rank_timeout_seconds
-        silent = [rank for rank, heard in self._heard.items() if now - heard > limit]
+        silent = [r for r, heard in self._heard.items() if now - heard > limit and r not in self._ended]
         if silent:
             raise TrainingError(
                 f"{self._name(silent[0])}: no sign of life for {limit} s (launch.rank_timeout_seconds)"

@@ -8,8 +8,9 @@ import pytest
 
 from features.contract.errors import DataGateError
 from features.contract.settings import LaunchSettings
+from models.train.heartbeat import ENDED
 from models.train.processes import failure, group, python, reported, wait
-from models.train.rank import ENDED, LOST_PEERS
+from models.train.rank import LOST_PEERS
 from models.train.watch import Watch
 
 SLEEP = "import time; time.sleep(600)"
@@ -91,6 +92,11 @@ def test_the_rank_to_blame_is_found_in_what_horovod_and_the_ranks_say(tmp_path):
         )
         # Of a container that is gone nobody has a code.
         assert "rank 1 was lost" in str(failure(own, 2, reported("Process name: 1\nExit code: None\n")))
+
+
+def test_a_rank_that_somebody_terminated_is_blamed_before_those_that_lost_it(tmp_path):
+    with group(tmp_path) as own:
+        assert "rank 1 was killed by signal 15" in str(failure(own, 2, {0: LOST_PEERS, 1: -15}))
 
 
 def test_a_launch_without_a_failed_rank_has_no_rank_to_blame(tmp_path):

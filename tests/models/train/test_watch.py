@@ -9,7 +9,7 @@ import pytest
 
 from features.contract.errors import TrainingError
 from features.contract.settings import LaunchSettings
-from models.train.heartbeat import MARK, Beat, beats_in, last_beat
+from models.train.heartbeat import ENDED, MARK, Beat, beats_in, last_beat
 from models.train.watch import Watch
 
 SETTINGS = LaunchSettings(rank_timeout_seconds=10, stall_timeout_seconds=100)
@@ -90,6 +90,18 @@ def test_ranks_that_get_on_are_left_alone(ranks):
     began = begin(watch)
     for second in range(0, 500, 5):
         beats(replace(READING, step=second), WAITING)
+        watch.look(began + second)
+
+
+def test_a_rank_that_is_done_is_not_missed(ranks, tmp_path):
+    watch, beats = ranks
+    began = begin(watch)
+    beats(READING, WAITING)
+    with (tmp_path / "rank-1.log").open("a") as log:
+        log.write(f"{ENDED}0\n")
+    beats(READING)
+    for second in range(0, 60, 5):
+        beats(WAITING)
         watch.look(began + second)
 
 
