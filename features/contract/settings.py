@@ -419,12 +419,17 @@ class SearchSettings(Section):
 
 
 class LaunchSettings(Section):
-    """How ranks start. `slots_timeout_seconds`: how long missing slots are waited for. A killed training
-    loses `checkpoint_seconds` at most (0: a checkpoint after each step)."""
+    """How ranks start, and when they are given up. `slots_timeout_seconds`: how long missing slots are waited
+    for. A rank without a sign of life for `rank_timeout_seconds` was stopped; ranks that live but get on with
+    no step for `stall_timeout_seconds` hang. Both end the job. A killed training loses `checkpoint_seconds`
+    at most (0: a checkpoint after each step)."""
 
     launcher: Literal["local", "horovodrun", "spark"] = "local"
     ranks: Positive = 2
     slots_timeout_seconds: Positive = 45
+    # A rank beats every 3 s; less than this would take a busy machine for a dead one.
+    rank_timeout_seconds: Annotated[int, Field(ge=10)] = 60
+    stall_timeout_seconds: Annotated[int, Field(ge=10)] = 600
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 30
 
 

@@ -8,19 +8,21 @@ HOROVOD = {
     "HOROVOD_FUSION_THRESHOLD": "0",
     # Milliseconds between looks for new tensors: the wait that each small step pays.
     "HOROVOD_CYCLE_TIME": "0.1",
-    # A rank that hangs must not hold its peers for ever.
+    # After a minute each waiting rank writes in its log whom it waits for; the launcher's watch ends the job.
     "HOROVOD_STALL_CHECK_TIME_SECONDS": "60",
-    "HOROVOD_STALL_SHUTDOWN_TIME_SECONDS": "300",
 }
 
 
-def prepare(deterministic: bool) -> None:
-    """Environment variables; call it before TensorFlow is imported."""
+def prepare(deterministic: bool, gpu: str | None = None) -> None:
+    """Environment variables; call it before TensorFlow is imported. `gpu` (an index in the order of
+    nvidia-smi, or a UUID) is then the only one that this process sees."""
     for name, value in HOROVOD.items():
         os.environ.setdefault(name, value)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     if deterministic:
         os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
+    if gpu is not None:
+        os.environ |= {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": gpu}
 
 
 def configure(tf: Any, local_rank: int, local_size: int, deterministic: bool) -> None:

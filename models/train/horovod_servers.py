@@ -5,9 +5,12 @@ modules that open them take `find_port` by name, so it is replaced in both. Also
 `horovodrun`: `python -m models.train.horovod_servers -np 2 ...` is horovodrun on loopback.
 """
 
+import io
 import socket
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 LOOPBACK = "127.0.0.1"
@@ -45,6 +48,7 @@ def bind_spark_servers(driver_host: str) -> None:
     import horovod.spark.runner as runner
 
     skip_build_check()
+    gather_by_lines()
     bind_servers(address_towards(driver_host))
     make_mapper = getattr(runner._make_mapper, "unbound", runner._make_mapper)
 
@@ -59,6 +63,28 @@ def bind_spark_servers(driver_host: str) -> None:
 
     bound.unbound = make_mapper  # type: ignore[attr-defined]
     runner._make_mapper = bound
+
+
+def hand_over_shutdown() -> threading.Event:
+    """An event that ends the ranks of the next run. Horovod would take SIGINT and SIGTERM for it, which it
+    does not give back, and which only a main thread can."""
+    import horovod.runner.gloo_run as gloo
+
+    end = threading.Event()
+    gloo.register_shutdown_event = lambda: end
+    return end
+
+
+def gather_by_lines() -> None:
+    """What ranks write in Spark tasks comes line by line; Horovod would hold it back for 64 KiB."""
+    import horovod.runner.common.util.network as services
+
+    # In the driver, it is these streams alone that the module copies.
+    def copy(source: Any, target: Any) -> None:
+        for line in io.TextIOWrapper(source.stream, "utf-8", errors="replace"):
+            target.write(line)
+
+    services.shutil = SimpleNamespace(copyfileobj=copy)
 
 
 if __name__ == "__main__":

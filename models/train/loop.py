@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import count
 from typing import Any
 
 import horovod.tensorflow as hvd
@@ -18,6 +19,7 @@ from models.feed.plan import Part, Progress, Shard, shard
 from models.train.checkpoint import Keeper, State
 from models.train.finite import extreme_column
 from models.train.fit import Fit
+from models.train.heartbeat import note
 from models.train.progress import going_on, report
 from models.train.ranks import from_rank_0
 from models.train.step import Forward, Steps, precision
@@ -160,7 +162,7 @@ class Training:
 
     def predictions(self, parts: list[Part]) -> Iterator[tuple[Any, npt.NDArray[np.float32]]]:
         """(person keys, logits [rows, K]) of this rank's share, batch by batch."""
-        for batch in self.feed.batches(self._shard(parts, None, 0), person_key=True):
+        for batch in self._timed(self.feed.batches(self._shard(parts, None, 0), person_key=True)):
             if batch.rows:
                 yield batch.person_key, self.forward(batch)
 
@@ -168,12 +170,13 @@ class Training:
         return shard(parts, hvd.rank(), hvd.size(), seed, epoch, self.batch_rows, done)
 
     def _timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        while True:
+        for step in count(1):
             started = time.perf_counter()
             batch = next(batches, None)
             self.waited += time.perf_counter() - started
             if batch is None:
                 return
+            note(self.fit.name, self.state.epoch, step)
             yield batch
 
     def _check(self, totals: Sequence[float] | npt.NDArray[np.float64], planned: int, split: str) -> None:

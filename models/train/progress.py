@@ -39,23 +39,33 @@ def _say(text: str) -> None:
         sys.stderr.flush()
 
 
-class LiveLine:
-    """Shows the newest progress line of a growing log: over itself on a terminal, else each fit's last."""
+class Tail:
+    """What has been added to a growing log since the last look, in complete lines."""
 
     def __init__(self, log: Path) -> None:
         self._log = log
         self._at = 0
+
+    def new(self) -> str:
+        if not self._log.exists():
+            return ""
+        with self._log.open("rb") as stream:
+            stream.seek(self._at)
+            read = stream.read()
+        complete = read[: read.rfind(b"\n") + 1]
+        self._at += len(complete)
+        return complete.decode(errors="replace")
+
+
+class LiveLine:
+    """Shows the newest progress line of a growing log: over itself on a terminal, else each fit's last."""
+
+    def __init__(self, log: Path) -> None:
+        self._tail = Tail(log)
         self._last = ""
 
     def update(self) -> None:
-        if not self._log.exists():
-            return
-        with self._log.open("rb") as stream:
-            stream.seek(self._at)
-            new = stream.read()
-        complete = new[: new.rfind(b"\n") + 1]
-        self._at += len(complete)
-        for line in _LINE.findall(complete.decode(errors="replace")):
+        for line in _LINE.findall(self._tail.new()):
             self._show(line)
 
     def close(self) -> None:

@@ -5,11 +5,14 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
 from features.contract.errors import ExitCode, RiskloomError
 from features.contract.paths import Location
+from models.train import heartbeat
 from models.train.environment import configure, prepare
 from models.train.fit import Fit, TrainJob
 
@@ -26,10 +29,13 @@ LOST_PEERS_SIGNS = (
 )
 
 
-def train_rank(job_json: str) -> None:
-    """Train every fit of the job as one rank of Horovod; the results lie below the job's `work_uri`."""
+def train_rank(job_json: str, gpu: str | None = None) -> None:
+    """Train every fit of the job as one rank of Horovod; the results lie below the job's `work_uri`.
+
+    `gpu` is the address of the one to use; else ranks of one machine share those they see in turn.
+    """
     job = TrainJob.from_json(job_json)
-    prepare(job.deterministic)
+    prepare(job.deterministic, gpu)
     import horovod.tensorflow as hvd
     import tensorflow as tf
 
@@ -76,10 +82,19 @@ def main() -> None:
         _log_to(Path(os.environ[LOG_FOLDER]) / f"rank-{os.environ['HOROVOD_RANK']}.log")
     if LAUNCHER_PID in os.environ:
         threading.Thread(target=_end_with, args=(int(os.environ[LAUNCHER_PID]),), daemon=True).start()
-    try:
+    with as_a_rank():
         train_rank(Location(sys.argv[1]).read_bytes().decode())
+
+
+@contextmanager
+def as_a_rank() -> Iterator[None]:
+    """Beat while the block runs; an error in it ends the process, with the error's own exit code."""
+    heartbeat.start()
+    try:
+        yield
     except BaseException as error:  # noqa: BLE001
         _exit(error, error.__traceback__)
+    heartbeat.end(0)
 
 
 def _log_to(path: Path) -> None:
@@ -104,7 +119,7 @@ def _exit(error: BaseException, trace: TracebackType | None) -> None:
     else:
         traceback.print_exception(type(error), error, trace)
         code = LOST_PEERS if any(sign in repr(error) for sign in LOST_PEERS_SIGNS) else int(ExitCode.BUG)
-    sys.stderr.flush()
+    heartbeat.end(code)
     os._exit(code)
 
 

@@ -1,10 +1,14 @@
 """Ranks as real processes: they agree with one process, and none outlives a failure."""
 
+import hashlib
 import json
 import os
 import signal
+import socket
 import threading
 import time
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import h5py
@@ -14,10 +18,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from features.contract.errors import ConfigError, TrainingError
+import models
+from features.contract.errors import ConfigError, DataGateError, TrainingError
 from features.contract.paths import Location
 from features.contract.settings import LaunchSettings, ModelSettings
 from models.train.fit import Fit, TrainJob
+from models.train.heartbeat import last_beat
 from models.train.launch import launch
 from models.train.processes import TOKEN
 from tests.models.feed import tiny
@@ -48,31 +54,110 @@ def weights(folder: Path) -> dict[str, np.ndarray]:
     return found
 
 
+@dataclass(frozen=True)
+class Trained:
+    """Where the same job was trained, and who listened where meanwhile: (is it a rank, address)."""
+
+    folder: Path
+    listened: set[tuple[bool, str]]
+
+
+LAUNCHES = {
+    "one": ("local", 1),
+    "one again": ("local", 1),
+    "two": ("local", 2),
+    "two again": ("local", 2),
+    "four": ("local", 4),
+    "four again": ("local", 4),
+    "horovodrun": ("horovodrun", 2),
+    "spark": ("spark", 2),
+}
+
+
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """The same job by one rank, by two, and by two under horovodrun."""
-    folders = {}
-    for name, launcher, ranks in [("one", "local", 1), ("two", "local", 2), ("horovodrun", "horovodrun", 2)]:
-        folders[name] = tmp_path_factory.mktemp(name)
-        launch(job_in(folders[name]), LaunchSettings(launcher=launcher, ranks=ranks))
-    return folders
+def trained(tmp_path_factory, spark):
+    """The same job on one, two and four ranks, twice each, and by every launcher."""
+    found = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(models.__file__).parents[1]))
+        for name, (launcher, ranks) in LAUNCHES.items():
+            folder = tmp_path_factory.mktemp(name.replace(" ", "-"))
+            with listening() as listened:
+                launch(job_in(folder), LaunchSettings(launcher=launcher, ranks=ranks), spark)
+            found[name] = Trained(folder, listened)
+    return found
+
+
+@contextmanager
+def listening():
+    """Who of this process's descendants listens where, all through the block."""
+    found, done = set(), threading.Event()
+
+    def look():
+        while not done.wait(0.05):
+            for process in psutil.Process().children(recursive=True):
+                with suppress(psutil.Error):
+                    sockets = process.net_connections("inet")
+                    rank = "HOROVOD_RANK" in process.environ()
+                    found.update((rank, s.laddr.ip) for s in sockets if s.status == psutil.CONN_LISTEN)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield found
+    finally:
+        done.set()
+        thread.join()
 
 
 def test_two_ranks_learn_what_one_learns(trained):
-    one, two = weights(trained["one"]), weights(trained["two"])
+    one, two = weights(trained["one"].folder), weights(trained["two"].folder)
     assert one.keys() == two.keys()
     for name in one:
         np.testing.assert_allclose(two[name], one[name], atol=1e-5)
 
 
-def test_horovodrun_gives_the_same_weights_as_our_own_launcher(trained):
-    own, theirs = weights(trained["two"]), weights(trained["horovodrun"])
-    for name in own:
-        np.testing.assert_array_equal(own[name], theirs[name])
+def digest(trained):
+    """Of every weight's name and bits."""
+    parts = [name.encode() + value.tobytes() for name, value in sorted(weights(trained.folder).items())]
+    return hashlib.sha256(b"".join(parts)).hexdigest()
+
+
+@pytest.mark.parametrize("ranks", ["one", "two", "four"])
+def test_the_same_seed_and_number_of_ranks_give_the_same_weights_to_the_bit(trained, ranks):
+    assert digest(trained[ranks]) == digest(trained[f"{ranks} again"])
+
+
+@pytest.mark.parametrize("launcher", ["horovodrun", "spark"])
+def test_every_launcher_gives_the_same_weights_to_the_bit(trained, launcher):
+    assert digest(trained[launcher]) == digest(trained["two"])
+
+
+@pytest.mark.parametrize("launcher", ["two", "horovodrun", "spark"])
+def test_while_they_train_ranks_listen_on_loopback_only(trained, launcher):
+    assert (True, "127.0.0.1") in trained[launcher].listened
+    assert {address.removeprefix("::ffff:") for _, address in trained[launcher].listened} == {"127.0.0.1"}
+
+
+@pytest.mark.parametrize("launcher", ["two", "horovodrun", "spark"])
+def test_the_logs_of_all_ranks_are_brought_together(trained, launcher):
+    for rank in range(2):
+        beat = last_beat(trained[launcher].folder / f"work/logs/rank-{rank}.log")
+        assert (beat.rank, beat.host) == (rank, socket.gethostname())
+
+
+@pytest.mark.parametrize("launcher", ["local", "horovodrun", "spark"])
+def test_a_ranks_own_kind_of_error_comes_back(tmp_path, spark, monkeypatch, launcher):
+    monkeypatch.setenv("PYTHONPATH", str(Path(models.__file__).parents[1]))
+    job = job_in(tmp_path)
+    wrong = [replace(part, rows=part.rows - 1) for part in job.fits[0].train]
+    job = replace(job, fits=[replace(job.fits[0], train=wrong)])
+    with pytest.raises(DataGateError, match=r"rank \d ended with exit code 3 \((.|\n)*the plan says"):
+        launch(job, LaunchSettings(launcher=launcher, ranks=2), spark)
 
 
 def test_the_ranks_predict_each_person_once(trained):
-    files = sorted((trained["two"] / "work/final/predictions").iterdir())
+    files = sorted((trained["two"].folder / "work/final/predictions").iterdir())
     assert [file.name for file in files] == ["tuning-0.parquet", "tuning-1.parquet"]
     found = pa.concat_tables([pq.read_table(file) for file in files])
     assert sorted(found["person_key"].to_pylist()) == sorted(f"1-{i}" for i in range(ROWS["tuning"]))
@@ -80,8 +165,8 @@ def test_the_ranks_predict_each_person_once(trained):
 
 
 def test_the_history_counts_every_row(trained):
-    for folder in trained.values():
-        history = json.loads((folder / "work/final/history.json").read_text())
+    for one in trained.values():
+        history = json.loads((one.folder / "work/final/history.json").read_text())
         assert [entry["rows"] for entry in history] == [ROWS["train"]] * 2
         assert history[-1]["tuning_loss"] < history[0]["tuning_loss"]
 

@@ -1,13 +1,17 @@
 """Ranks end together, the one that failed first is named, and none outlives its launcher."""
 
+import re
 import subprocess
 
 import psutil
 import pytest
 
-from features.contract.errors import DataGateError, TrainingError
-from models.train.processes import first_failure, group, python, wait
+from features.contract.errors import DataGateError
+from features.contract.settings import LaunchSettings
+from models.train.heartbeat import ENDED
+from models.train.processes import failure, group, python, reported, wait
 from models.train.rank import LOST_PEERS
+from models.train.watch import Watch
 
 SLEEP = "import time; time.sleep(600)"
 
@@ -16,28 +20,32 @@ def start(own, scripts):
     return {rank: own.start(python("-c", text), own.log_of(rank)) for rank, text in enumerate(scripts)}
 
 
+def end_of(own, running):
+    """The error that a launcher raises for these processes, or none."""
+    codes = wait(own, running, Watch(own.logs_of(len(running)), LaunchSettings()))
+    return failure(own, len(running), codes)
+
+
 def test_a_rank_that_stops_at_a_data_gate_stops_the_others_and_keeps_its_kind_of_error(tmp_path):
     scripts = [SLEEP, "import sys; print('x_clinical: wrong length'); sys.exit(3)"]
-    with (
-        pytest.raises(DataGateError, match=r"rank 1 ended with exit code 3(.|\n)*x_clinical"),
-        group(tmp_path) as own,
-    ):
+    with group(tmp_path) as own:
         running = start(own, scripts)
-        wait(own, running)
+        error = end_of(own, running)
+    assert isinstance(error, DataGateError)
+    assert re.search(r"rank 1 ended with exit code 3(.|\n)*x_clinical", str(error))
     assert not psutil.pid_exists(running[0].pid) or running[0].poll() is not None
 
 
 def test_a_rank_that_only_lost_its_peers_is_not_blamed(tmp_path):
     scripts = [f"import sys; sys.exit({LOST_PEERS})", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"]
-    with pytest.raises(TrainingError, match="rank 1 was killed by signal 9"), group(tmp_path) as own:
-        wait(own, start(own, scripts))
+    with group(tmp_path) as own:
+        assert "rank 1 was killed by signal 9" in str(end_of(own, start(own, scripts)))
 
 
 def test_a_grandchild_in_a_session_of_its_own_is_stopped_too(tmp_path):
     spawn = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', '{SLEEP}'], start_new_session=True)"
     with group(tmp_path) as own:
-        running = start(own, [spawn])
-        wait(own, running)
+        assert end_of(own, start(own, [spawn])) is None
         left = own._processes()
         assert len(left) == 1
     assert not any(process.is_running() for process in left)
@@ -64,9 +72,34 @@ def test_a_rank_sees_that_its_launcher_was_killed(tmp_path):
     assert not psutil.pid_exists(rank)
 
 
-def test_horovods_own_report_names_the_rank(tmp_path):
-    log = tmp_path / "horovodrun.log"
-    log.write_text("The first process to do so was:\nProcess name: 1\nExit code: 3\n")
-    assert isinstance(first_failure(log, tmp_path), DataGateError)
-    log.write_text("no such host\n")
-    assert "no such host" in str(first_failure(log, tmp_path))
+def said(own, *codes):
+    """Ranks that wrote these exit codes into their logs; None wrote nothing."""
+    for rank, code in enumerate(codes):
+        own.log_of(rank).write_text("" if code is None else f"{ENDED}{code}\nbecause of {rank}\n")
+
+
+def test_the_rank_to_blame_is_found_in_what_horovod_and_the_ranks_say(tmp_path):
+    with group(tmp_path) as own:
+        said(own, LOST_PEERS, 3)
+        told = failure(own, 2, reported("Process name: 0\nExit code: 75\n"))
+        assert isinstance(told, DataGateError) and "rank 1 ended with exit code 3" in str(told)
+        assert "because of 1" in str(told)
+        # A shell's 137 is signal 9; those that Horovod itself terminated (143) are innocent.
+        said(own, LOST_PEERS, None, None)
+        log = "Process 0 exit with status code 75.\nProcess 1 exit with status code 143.\n"
+        assert "rank 2 was killed by signal 9" in str(
+            failure(own, 3, reported(log + "Process 2 exit with status code 137.\n"))
+        )
+        # Of a container that is gone nobody has a code.
+        assert "rank 1 was lost" in str(failure(own, 2, reported("Process name: 1\nExit code: None\n")))
+
+
+def test_a_rank_that_somebody_terminated_is_blamed_before_those_that_lost_it(tmp_path):
+    with group(tmp_path) as own:
+        assert "rank 1 was killed by signal 15" in str(failure(own, 2, {0: LOST_PEERS, 1: -15}))
+
+
+def test_a_launch_without_a_failed_rank_has_no_rank_to_blame(tmp_path):
+    with group(tmp_path) as own:
+        assert failure(own, 2, {0: 0, 1: 0}) is None
+        assert failure(own, 2, reported("no such host\n")) is None
