@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from features.contract.errors import ClusterError, DataGateError
+from features.contract.paths import Location
 from models.feed import reader
 from models.feed.batches import Feed, steps
 from models.feed.columns import Columns
@@ -208,10 +209,16 @@ def test_a_file_of_other_row_groups_than_planned_is_named(tmp_path, table):
             read_all([wrong])
 
 
-def test_a_cluster_that_does_not_answer_is_not_a_damaged_table():
-    """Nothing listens on port 1."""
-    with pytest.raises(ClusterError, match="HDFS does not answer"):
-        feed().check([Part("hdfs://127.0.0.1:1/t/a.parquet", 0, 5)])
+def test_a_cluster_that_does_not_answer_is_not_a_damaged_table(monkeypatch):
+    """What hdfs-native raises, after minutes of trying again, where no name node listens."""
+
+    def refused(self, mode="rb"):
+        raise OSError("Connection refused (os error 111)")
+
+    monkeypatch.setattr(Location, "open", refused)
+    for check in (feed().check, read_all):
+        with pytest.raises(ClusterError, match=r"HDFS does not answer \(Connection refused"):
+            check([Part("hdfs://127.0.0.1:1/t/a.parquet", 0, 5)])
 
 
 @pytest.mark.parametrize("workers", [1, 4])
