@@ -1,6 +1,6 @@
 """Batches of one fixed size from a rank's share, padded with rows of weight 0."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,9 +9,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from features.contract.manifest import Manifest, Statistics
-from models.feed.arrays import inputs, targets, weights
-from models.feed.plan import Shard
-from models.feed.reader import read_ordered
+from models.feed.arrays import network_inputs, targets
+from models.feed.columns import Columns, empty
+from models.feed.plan import Part, Shard
+from models.feed.reader import Reader, check_part
+from models.feed.schema import Schema, training_schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,61 +34,66 @@ class Feed:
     statistics: dict[str, Statistics]
     modalities: list[str]
 
-    def columns(self) -> list[str]:
-        outcome = f"y_{self.manifest.outcome}"
-        outcomes = [outcome] if self.manifest.kind == "binary" else [f"{outcome}_time", f"{outcome}_event"]
-        return [f"{kind}_{name}" for name in self.modalities for kind in ("x", "has")] + [*outcomes, "weight"]
+    def check(self, parts: Sequence[Part]) -> None:
+        """Whether the table is what the manifest says, by the first of these parts.
+
+        One file's footer is enough before training: one job wrote all files in one commit, and each is
+        checked again when it is opened. Raises DataGateError naming column and file.
+        """
+        check_part(parts[0], training_schema(self.manifest, self.modalities))
 
     def batches(self, share: Shard, person_key: bool = False) -> Iterator[Batch]:
         """As many batches as the shard has steps."""
-        columns = self.columns() + (["person_key"] if person_key else [])
-        for table in _tables(share, columns):
-            yield self._batch(table, share.batch_rows, person_key)
+        for columns in steps(share, training_schema(self.manifest, self.modalities, person_key)):
+            yield self._batch(columns, share.batch_rows, person_key)
 
-    def _batch(self, table: pa.Table, batch_rows: int, person_key: bool) -> Batch:
-        arrays: dict[str, npt.NDArray[Any]] = inputs(table, self.manifest, self.statistics, self.modalities)
-        arrays |= targets(table, self.manifest)
-        arrays["weight"] = weights(table)
+    def _batch(self, columns: Columns, batch_rows: int, person_key: bool) -> Batch:
+        arrays: dict[str, npt.NDArray[Any]] = network_inputs(
+            columns, self.manifest, self.statistics, self.modalities
+        )
+        arrays |= targets(columns, self.manifest)
+        arrays["weight"] = columns["weight"]
         padded = {name: _pad(array, batch_rows) for name, array in arrays.items()}
-        return Batch(padded, table.num_rows, table["person_key"] if person_key else None)
+        keys = pa.chunked_array([pa.array(columns["person_key"], pa.string())]) if person_key else None
+        return Batch(padded, len(columns), keys)
 
 
-def _tables(share: Shard, columns: list[str]) -> Iterator[pa.Table]:
-    """One table per step: the next `lane_rows` rows of each lane, fewer at the end."""
-    order = share.reading_order()
-    arriving = zip([lane for lane, _ in order], read_ordered([piece for _, piece in order], columns), strict=True)
+def steps(share: Shard, schema: Schema) -> Iterator[Columns]:
+    """For each step the next `lane_rows` rows of each lane, fewer at the end."""
+    pieces = [piece for _, piece in share.reading_order()]
     unread = [sum(piece.rows for piece in lane) for lane in share.lanes]
-    held: list[pa.Table | None] = [None] * len(share.lanes)
-    for _ in range(share.steps):
-        taken = []
-        for lane in range(len(share.lanes)):
-            rows = min(share.lane_rows, unread[lane])
-            unread[lane] -= rows
-            while rows and _rows(held[lane]) < rows:
-                at, table = next(arriving)
-                held[at] = _append(held[at], table)
-            if rows:
-                taken.append(held[lane].slice(0, rows))  # type: ignore[union-attr]
-                held[lane] = held[lane].slice(rows)  # type: ignore[union-attr]
-        yield pa.concat_tables(taken) if taken else _empty(columns)
-    # Lets the reader see its end, so that its threads stop now and not with the garbage.
-    next(arriving, None)
+    with Reader(pieces, schema, in_use=len(share.lanes)) as reader:
+        lanes = [_Lane(reader) for _ in share.lanes]
+        for _ in range(share.steps):
+            wanted = [min(share.lane_rows, rows) for rows in unread]
+            unread = [rows - taken for rows, taken in zip(unread, wanted, strict=True)]
+            batch, at = empty(schema, sum(wanted)), 0
+            for lane, rows in zip(lanes, wanted, strict=True):
+                lane.fill(batch, at, at + rows)
+                at += rows
+            yield batch
 
 
-def _empty(columns: list[str]) -> pa.Table:
-    """No rows, for a step in which only other ranks still have some."""
-    kinds = {"x": pa.list_(pa.float32()), "has": pa.bool_(), "person": pa.string()}
-    types = {name: kinds.get(name.partition("_")[0], pa.float32()) for name in columns}
-    types |= {"x_imaging": pa.binary()} if "x_imaging" in types else {}
-    return pa.schema(list(types.items())).empty_table()
+class _Lane:
+    """Hands on a lane's rows, holding one piece at a time.
 
+    Lanes are filled in turn, step by step, which is the order in which the reader has their pieces.
+    """
 
-def _rows(table: pa.Table | None) -> int:
-    return 0 if table is None else int(table.num_rows)
+    def __init__(self, reader: Reader) -> None:
+        self._reader, self._left, self._at = reader, 0, 0
+        self._piece: Columns | None = None
 
-
-def _append(held: pa.Table | None, table: pa.Table) -> pa.Table:
-    return pa.concat_tables([held, table]) if _rows(held) else table
+    def fill(self, batch: Columns, start: int, stop: int) -> None:
+        while start < stop:
+            if self._piece is None:
+                (self._piece, self._left), self._at = self._reader.next(), 0
+            rows = min(stop - start, self._left)
+            self._piece.copy(self._at, rows, batch, start)
+            start, self._at, self._left = start + rows, self._at + rows, self._left - rows
+            if not self._left:
+                self._reader.release(self._piece)
+                self._piece = None
 
 
 def _pad(array: npt.NDArray[Any], rows: int) -> npt.NDArray[Any]:

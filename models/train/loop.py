@@ -153,7 +153,7 @@ class Training:
         """The exact loss over all ranks' tuning people, and the measures as `tuning_<name>`."""
         share = self._shard(self.fit.tuning, None, 0)
         shift = math.log(self.positive_weight)
-        scored = ((batch, self.forward(batch) - shift) for batch in self.feed.batches(share))
+        scored = ((batch, self.forward(batch) - shift) for batch in self._timed(self.feed.batches(share)))
         people = gather(scored, self.network.output.shape[1])
         sums = loss_sums(people, self.manifest, self.cox)
         self._check(sums, share.total_rows, "tuning")

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
-from features.contract.errors import ExitCode, RiskloomError
+from features.contract.errors import ExitCode, RiskloomError, from_system
 from features.contract.paths import Location
 from models.train import heartbeat
 from models.train.environment import configure, prepare
@@ -113,9 +113,10 @@ def _end_with(launcher: int) -> None:
 
 def _exit(error: BaseException, trace: TracebackType | None) -> None:
     """Leave at once: Horovod's own shutdown would wait for peers that wait for us."""
-    if isinstance(error, RiskloomError):
-        sys.stderr.write(f"{error}\n")
-        code = int(error.exit_code)
+    known = error if isinstance(error, RiskloomError) else from_system(error)
+    if known:
+        sys.stderr.write(f"{known}\n")
+        code = int(known.exit_code)
     else:
         traceback.print_exception(type(error), error, trace)
         code = LOST_PEERS if any(sign in repr(error) for sign in LOST_PEERS_SIGNS) else int(ExitCode.BUG)

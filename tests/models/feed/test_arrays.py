@@ -6,6 +6,8 @@ import pytest
 
 from features.contract.errors import DataGateError
 from models.feed.arrays import inputs, survival_targets, targets
+from models.feed.columns import decode
+from models.feed.schema import Schema
 from tests.models.feed import tiny
 
 MODALITIES = ["clinical", "imaging"]
@@ -56,8 +58,8 @@ def test_a_row_of_another_length_is_refused_by_the_columns_name(name, column):
 
 
 def test_a_binary_outcome_is_one_interval():
-    table = pa.table({"y_death": pa.array([1, 0], pa.int8())})
-    found = targets(table, tiny.manifest())
+    labels = decode(pa.table({"y_death": pa.array([1, 0], pa.int8())}), Schema(scalars={"y_death": pa.int8()}))
+    found = targets(labels, tiny.manifest())
     assert found["events"].tolist() == [[1.0], [0.0]]
     assert found["at_risk"].tolist() == [[1.0], [1.0]]
 

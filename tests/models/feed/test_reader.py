@@ -1,70 +1,303 @@
-"""What is read, and in which order."""
+"""What is read, in which order, how much of it is held, and what happens to a table that is damaged."""
 
 import re
+import threading
+from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from features.contract.errors import DataGateError
+from features.contract.errors import ClusterError, DataGateError
+from features.contract.paths import Location
 from models.feed import reader
-from models.feed.batches import Feed
-from models.feed.plan import Part, shard
-from models.feed.reader import read_ordered
+from models.feed.batches import Feed, steps
+from models.feed.columns import Columns
+from models.feed.plan import Part, Piece, shard
+from models.feed.reader import READ_AHEAD, Reader
+from models.feed.schema import Schema
 from tests.models.feed import tiny
+
+KEYS = Schema(texts=("person_key",))
+MODALITIES = ["clinical", "imaging"]
 
 
 @pytest.fixture
-def table():
+def table() -> pa.Table:
     return tiny.people(50, tiny.manifest())
+
+
+def pieces_of(parts: list[Part], rank: int = 0, size: int = 1, seed: int = 1, batch_rows: int = 1) -> list[Piece]:
+    return [piece for _, piece in shard(parts, rank, size, seed, 0, batch_rows).reading_order()]
+
+
+def keys_of(pieces: list[Piece], workers: int = 2) -> list[str]:
+    found: list[str] = []
+    with Reader(pieces, KEYS, in_use=1, workers=workers) as reading:
+        for _ in pieces:
+            columns, rows = reading.next()
+            found += columns["person_key"][:rows].tolist()
+            reading.release(columns)
+    return found
+
+
+def feed() -> Feed:
+    meaning = tiny.manifest()
+    return Feed(meaning, meaning.statistics["train"], MODALITIES)
 
 
 def test_only_planned_row_groups_are_read(tmp_path, table, monkeypatch):
     parts = tiny.write(tmp_path, "train", table, row_group=10)
-    opened, read = [], reader.pq.ParquetFile.read_row_group
+    opened, read = [], pq.ParquetFile.iter_batches
 
-    def watched(self, number, **options):
-        opened.append(number)
-        return read(self, number, **options)
+    def watched(self, rows, groups, *arguments, **options):
+        opened.extend(groups)
+        return read(self, rows, groups, *arguments, **options)
 
-    monkeypatch.setattr(reader.pq.ParquetFile, "read_row_group", watched)
-    pieces = [piece for _, piece in shard(parts[1:3], 0, 1, 1, 0, 1).reading_order()]
-    found = pa.concat_tables(read_ordered(pieces, ["person_key"]))
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", watched)
+    found = keys_of(pieces_of(parts[1:3]))
     assert set(opened) == {1, 2}
-    assert sorted(found["person_key"].to_pylist()) == sorted(table["person_key"].to_pylist()[10:30])
+    assert sorted(found) == sorted(table["person_key"].to_pylist()[10:30])
 
 
 def test_the_order_does_not_depend_on_the_number_of_workers(tmp_path, table):
-    parts = tiny.write(tmp_path, "train", table, row_group=3)
-    pieces = [piece for _, piece in shard(parts, 0, 1, 4, 0, 8).reading_order()]
-    one, three = (pa.concat_tables(read_ordered(pieces, ["person_key"], workers)) for workers in (1, 3))
-    assert one.equals(three)
+    pieces = pieces_of(tiny.write(tmp_path, "train", table, row_group=3), seed=4)
+    assert keys_of(pieces, workers=1) == keys_of(pieces, workers=3)
+
+
+def test_rows_come_in_the_order_of_the_plan_however_they_are_decoded(tmp_path, table, monkeypatch):
+    monkeypatch.setattr(reader, "CHUNK_ROWS", (4, 4))
+    parts = tiny.write(tmp_path, "train", table, row_group=25)
+    pieces = [Piece(parts[1], 3, 21, (7, 0, 1)), Piece(parts[0], 2, 9, None)]
+    written = np.array(table["person_key"].to_pylist())
+    shuffled = np.random.default_rng((7, 0, 1)).permutation(25)[3:21]
+    assert keys_of(pieces) == [*written[25:][shuffled], *written[2:9]]
 
 
 def test_batches_hold_each_person_once_and_padding_weighs_nothing(tmp_path, table):
-    meaning = tiny.manifest()
     parts = tiny.write(tmp_path, "train", table, row_group=7)
-    feed = Feed(meaning, meaning.statistics["train"], ["clinical", "imaging"])
     keys = []
     for rank in range(3):
-        for batch in feed.batches(shard(parts, rank, 3, 1, 0, 8), person_key=True):
+        for batch in feed().batches(shard(parts, rank, 3, 1, 0, 8), person_key=True):
             assert {len(array) for array in batch.arrays.values()} == {8}
             assert not batch.arrays["weight"][batch.rows :].any()
             keys += batch.person_key.to_pylist()
     assert sorted(keys) == sorted(table["person_key"].to_pylist())
 
 
+def test_one_two_four_and_eight_ranks_are_fed_the_same_global_batches(tmp_path, table):
+    parts = tiny.write(tmp_path, "train", table, row_group=7)
+
+    def people(size):
+        ranks = [steps(shard(parts, rank, size, 3, 1, 16 // size), KEYS) for rank in range(size)]
+        return [sorted(key for batch in step for key in batch["person_key"]) for step in zip(*ranks, strict=True)]
+
+    assert all(people(size) == people(1) for size in (2, 4, 8))
+
+
 def test_a_rank_without_rows_still_makes_its_steps(tmp_path):
     meaning = tiny.manifest("survival", (100.0, 200.0))
     parts = tiny.write(tmp_path, "train", tiny.people(1, meaning), row_group=1)
-    feed = Feed(meaning, meaning.statistics["train"], ["clinical", "genomics", "imaging"])
-    found = [list(feed.batches(shard(parts, rank, 2, 1, 0, 4), person_key=True)) for rank in range(2)]
+    given = Feed(meaning, meaning.statistics["train"], ["clinical", "genomics", "imaging"])
+    found = [list(given.batches(shard(parts, rank, 2, 1, 0, 4), person_key=True)) for rank in range(2)]
     assert [len(batches) for batches in found] == [1, 1]
     assert sum(batch.rows for batches in found for batch in batches) == 1
 
 
-def test_a_file_that_is_not_what_the_plan_says_is_named(tmp_path, table):
+class Held:
+    """Pieces that are being read, wait or are in use."""
+
+    def __init__(self) -> None:
+        self.now, self.most, self.changed = 0, 0, threading.Condition()
+
+    def add(self, number: int) -> None:
+        with self.changed:
+            self.now += number
+            self.most = max(self.most, self.now)
+            self.changed.notify_all()
+
+    def wait_for(self, number: int) -> None:
+        with self.changed:
+            assert self.changed.wait_for(lambda: self.now >= number, timeout=30)
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_a_user_that_stalls_and_a_file_that_is_slow_bound_what_is_held(tmp_path, table, monkeypatch, workers):
+    """The user holds two pieces and takes the next when no more can come; the first file comes last."""
+    pieces = pieces_of(tiny.write(tmp_path, "train", table, row_group=2))
+    held, bound, read = Held(), 2 + READ_AHEAD, reader.read_piece
+
+    def counted(piece, *arguments):
+        held.add(1)
+        if piece == pieces[0] and workers > 1:
+            held.wait_for(bound)
+        read(piece, *arguments)
+
+    monkeypatch.setattr(reader, "read_piece", counted)
+    using, released = [], 0
+    with Reader(pieces, KEYS, in_use=2, workers=workers) as reading:
+        for _ in pieces:
+            if len(using) == 2:
+                released += 1
+                held.add(-1)
+                reading.release(using.pop(0))
+            using.append(reading.next()[0])
+            held.wait_for(min(bound, len(pieces) - released))
+    assert held.most == bound
+
+
+def test_memory_is_used_again(tmp_path, table, monkeypatch):
+    made, make = [], reader.empty
+
+    def counted(schema: Schema, rows: int) -> Columns:
+        made.append(rows)
+        return make(schema, rows)
+
+    monkeypatch.setattr(reader, "empty", counted)
+    pieces = pieces_of(tiny.write(tmp_path, "train", table, row_group=2))
+    keys_of(pieces)
+    assert len(made) <= 1 + READ_AHEAD
+    assert set(made) == {2}
+
+
+def read_all(parts: list[Part]) -> None:
+    for _ in feed().batches(shard(parts, 0, 1, 1, 0, 8)):
+        pass
+
+
+def feed_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if type(thread).__module__.startswith("petastorm")]
+
+
+def flip(path: Path) -> None:
+    """Every byte of a stretch in the middle of the data pages, as a bad disk would."""
+    data = bytearray(path.read_bytes())
+    middle = len(data) // 3
+    data[middle : middle + 64] = bytes(byte ^ 0xFF for byte in data[middle : middle + 64])
+    path.write_bytes(data)
+
+
+DAMAGE = {
+    "gone": (Path.unlink, r"people-2\.parquet: the plan names this file but it is gone; run build_features"),
+    "flipped": (flip, r"people-2\.parquet: row group 0 cannot be read, the file is damaged; run build_features"),
+    "cut": (
+        lambda path: path.write_bytes(path.read_bytes()[:-100]),
+        r"people-2\.parquet: row group 0 cannot be read, the file is damaged",
+    ),
+    "empty": (lambda path: path.write_bytes(b""), r"people-2\.parquet: row group 0 cannot be read"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_file_is_named_and_no_thread_is_left(tmp_path, table, damage):
+    parts = [tiny.write(tmp_path, f"people-{i}", table, row_group=50)[0] for i in range(6)]
+    act, message = DAMAGE[damage]
+    act(tmp_path / "people-2.parquet")
+    with pytest.raises(DataGateError, match=message):
+        read_all(parts)
+    assert not feed_threads()
+
+
+def test_a_file_of_other_row_groups_than_planned_is_named(tmp_path, table):
     parts = tiny.write(tmp_path, "train", table, row_group=50)
-    wrong = Part(parts[0].uri, 0, 60)
-    pieces = [piece for _, piece in shard([wrong], 0, 1, 1, 0, 1).reading_order()]
-    with pytest.raises(DataGateError, match=re.escape("row group 0 has 50 rows, the plan says 60")):
-        list(read_ordered(pieces, ["person_key"]))
+    for wrong, found in (
+        (Part(parts[0].uri, 0, 60), "50 rows, the plan says 60"),
+        (Part(parts[0].uri, 3, 5), "0 rows"),
+    ):
+        with pytest.raises(DataGateError, match=f"train.parquet: row group {wrong.row_group} has {found}"):
+            read_all([wrong])
+
+
+def test_a_cluster_that_does_not_answer_is_not_a_damaged_table(monkeypatch):
+    """What hdfs-native raises, after minutes of trying again, where no name node listens."""
+
+    def refused(self, mode="rb"):
+        raise OSError("Connection refused (os error 111)")
+
+    monkeypatch.setattr(Location, "open", refused)
+    for check in (feed().check, read_all):
+        with pytest.raises(ClusterError, match=r"HDFS does not answer \(Connection refused"):
+            check([Part("hdfs://127.0.0.1:1/t/a.parquet", 0, 5)])
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_a_workers_own_error_ends_the_pass_and_its_threads(tmp_path, table, monkeypatch, workers):
+    pieces = pieces_of(tiny.write(tmp_path, "train", table, row_group=2))
+
+    def fail(*_):
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(reader, "read_piece", fail)
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        keys_of(pieces, workers)
+    assert not feed_threads()
+
+
+def test_a_pass_broken_off_leaves_no_thread(tmp_path, table):
+    parts = tiny.write(tmp_path, "train", table, row_group=2)
+    batches = feed().batches(shard(parts, 0, 1, 1, 0, 8))
+    next(batches)
+    assert feed_threads()
+    batches.close()
+    assert not feed_threads()
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "message"),
+    [
+        ("x_clinical", None, "column x_clinical is missing"),
+        ("has_imaging", pa.array([1] * 50), "column has_imaging is int64, expected bool"),
+        ("weight", pa.array(["1"] * 50), "column weight is string, expected float"),
+        ("y_death", pa.array([1.0] * 50), "column y_death is double, expected int8"),
+        ("x_clinical", pa.array([[1, 2]] * 50), "column x_clinical is list<.*int64>, expected a list of 2 float"),
+        (
+            "x_clinical",
+            pa.array([[1.0] * 3] * 50, pa.list_(pa.float32(), 3)),
+            "column x_clinical is .*, expected a list of 2 float",
+        ),
+        ("x_imaging", pa.array(["a"] * 50), "column x_imaging is string, expected binary"),
+    ],
+)
+def test_a_column_of_another_type_is_named_before_training(tmp_path, table, name, column, message):
+    at = table.column_names.index(name)
+    other = table.remove_column(at) if column is None else table.set_column(at, name, column)
+    parts = tiny.write(tmp_path, "train", other, row_group=25)
+    for check in (feed().check, read_all):
+        with pytest.raises(DataGateError, match=rf"train\.parquet: {message}"):
+            check(parts)
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "message"),
+    [
+        (
+            "x_clinical",
+            pa.array([[1.0, 2.0]] * 49 + [[1.0]], pa.list_(pa.float32())),
+            "a row has 1 values, expected 2",
+        ),
+        (
+            "x_clinical",
+            pa.array([[1.0, 2.0]] * 49 + [None], pa.list_(pa.float32())),
+            "a row is null, expected none",
+        ),
+        ("x_imaging", pa.array([bytes(64)] * 49 + [bytes(63)]), "a row has 63 bytes, expected 64"),
+        ("x_imaging", pa.array([bytes(64)] * 49 + [None]), "a row is null, expected none"),
+        ("has_clinical", pa.array([True] * 49 + [None]), "a row is null, expected none"),
+        ("weight", pa.array([1.0] * 49 + [None], pa.float32()), "a row is null, expected none"),
+    ],
+)
+def test_a_row_that_is_not_as_declared_is_refused_by_its_column_and_file(tmp_path, table, name, column, message):
+    other = table.set_column(table.column_names.index(name), name, column)
+    parts = tiny.write(tmp_path, "train", other, row_group=25)
+    with pytest.raises(DataGateError, match=re.escape(f"train.parquet: column {name}: {message}")):
+        read_all(parts)
+
+
+def test_a_null_inside_a_list_is_a_missing_value(tmp_path, table):
+    at = table.column_names.index("x_clinical")
+    other = table.set_column(at, "x_clinical", pa.array([[None, 0.5]] * 50, pa.list_(pa.float32())))
+    other = other.set_column(table.column_names.index("has_clinical"), "has_clinical", pa.array([True] * 50))
+    parts = tiny.write(tmp_path, "train", other, row_group=25)
+    for batch in feed().batches(shard(parts, 0, 1, None, 0, 10)):
+        np.testing.assert_array_equal(batch.arrays["clinical"], [[0.0, 0.0, 1.0, 0.0]] * 10)

@@ -56,13 +56,13 @@ def people(rows: int, meaning: Manifest, seed: int = 1) -> pa.Table:
     if meaning.kind == "binary":
         columns["y_death"] = event
     else:
-        columns |= {"y_death_time": random.exponential(400, rows), "y_death_event": event}
+        columns |= {"y_death_time": random.exponential(400, rows).astype(np.float32), "y_death_event": event}
     return pa.table(columns | {"weight": random.uniform(0.5, 2, rows).astype(np.float32)})
 
 
 def write(folder: Path, name: str, table: pa.Table, row_group: int) -> list[Part]:
     """One Parquet file with several row groups, and its plan."""
     path = folder / f"{name}.parquet"
-    pq.write_table(table, path, row_group_size=row_group)
+    pq.write_table(table, path, row_group_size=row_group, write_page_checksum=True)  # as Spark does
     sizes = [pq.ParquetFile(path).metadata.row_group(i).num_rows for i in range(-(-len(table) // row_group))]
     return [Part(f"file://{path}", i, rows) for i, rows in enumerate(sizes)]
