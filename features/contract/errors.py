@@ -1,5 +1,6 @@
 """The one error family: every failure a user can meet names its cause and carries its exit code."""
 
+import os
 from enum import IntEnum
 
 
@@ -55,7 +56,7 @@ def from_system(error: BaseException) -> RiskloomError | None:
     """A file system's refusal, without the file's name: it may hold a person's."""
     if not isinstance(error, OSError):
         return None
-    reason = error.strerror or type(error).__name__
+    reason = os.strerror(error.errno) if error.errno else type(error).__name__
     return ClusterError(
         f"a file could not be read or written ({reason}); check permissions and space of raw, lake and TMPDIR"
     )

@@ -35,7 +35,8 @@ def network_inputs(
         has, values = columns[f"has_{modality}"][:, None], columns[f"x_{modality}"]
         if modality == IMAGING:
             shape = (len(values), *(manifest.image_shape or []))
-            arrays[modality] = values.reshape(shape) / np.float32(255) * has[:, :, None, None]
+            pixels = np.divide(values.reshape(shape), 255, dtype=np.float32)
+            arrays[modality] = pixels * has[:, :, None, None]
         else:
             arrays[modality] = _standardised(values, statistics[modality], has)
         arrays[f"has_{modality}"] = has

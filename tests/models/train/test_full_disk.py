@@ -5,43 +5,49 @@ import subprocess
 import sys
 from pathlib import Path
 
-from features.contract.errors import ExitCode
-from features.contract.paths import Location
-from models.train.checkpoint import Keeper, identity_of
-from tests.models.train.test_resume import LAUNCHER, after_a_checkpoint, kill_rank, long_job
+import pytest
 
-# More than a log needs, less than a checkpoint.
-MOST_BYTES = 20_000
-ENDS_WITH_ITS_CODE = f"""
+from features.contract.errors import ExitCode, TrainingError
+from features.contract.paths import Location
+from features.contract.settings import LaunchSettings
+from models.train.checkpoint import Keeper, identity_of
+from models.train.launch import launch
+from tests.chaos.dying_rank import Fate, meets
+from tests.models.train.test_resume import long_job
+
+LAUNCHER = """
 import sys
+from pathlib import Path
 from features.contract.errors import RiskloomError
+from features.contract.settings import LaunchSettings
+from models.train.fit import TrainJob
+from models.train.launch import launch
 try:
-    exec({LAUNCHER!r})
+    launch(TrainJob.from_json(Path(sys.argv[1]).read_text()), LaunchSettings(ranks=2))
 except RiskloomError as error:
     print(error)
     sys.exit(int(error.exit_code))
 """
 
 
-def run_in(folder: Path, limit: int | None) -> subprocess.CompletedProcess[str]:
-    """The job in a process whose files, and whose ranks' files, may not grow beyond the limit."""
+def run_on_a_full_disk(folder: Path, room: int) -> subprocess.CompletedProcess[str]:
+    """The job in a process whose files, and whose ranks' files, cannot grow beyond `room` bytes."""
 
     def restrict() -> None:
-        if limit:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
 
-    command = [sys.executable, "-c", ENDS_WITH_ITS_CODE, str(folder / "job.json")]
+    command = [sys.executable, "-c", LAUNCHER, str(folder / "job.json")]
     return subprocess.run(command, check=False, capture_output=True, text=True, preexec_fn=restrict)
 
 
 def test_a_full_disk_ends_the_job_and_leaves_the_last_checkpoint_whole(tmp_path: Path) -> None:
     job = long_job(tmp_path)
     (tmp_path / "job.json").write_text(job.to_json())
-    after_a_checkpoint(tmp_path, lambda: kill_rank("1"), 7)
-    run_in(tmp_path, None)
+    with meets(Fate(1, 8)), pytest.raises(TrainingError):
+        launch(job, LaunchSettings(ranks=2))
     checkpoint = tmp_path / "work/final/checkpoint.npz"
     before = checkpoint.read_bytes()
-    ended = run_in(tmp_path, MOST_BYTES)
+    ended = run_on_a_full_disk(tmp_path, len(before) * 3 // 4)
     assert ended.returncode == ExitCode.CLUSTER
     assert "could not be read or written (File too large)" in ended.stdout
     assert checkpoint.read_bytes() == before
