@@ -104,8 +104,13 @@ class Location:
         folder, _, name = self.path.rpartition("/")
         temporary = f"{folder}/.{name}.{uuid.uuid4().hex}"
         self.filesystem.makedirs(folder, exist_ok=True)
-        with self.filesystem.open(temporary, "wb") as stream:
-            stream.write(data)
+        try:
+            with self.filesystem.open(temporary, "wb") as stream:
+                stream.write(data)
+        except OSError:
+            # On a full disk the half of a file would take the last of the room.
+            Location(self.uri.removesuffix(self.path) + temporary).delete()
+            raise
         return temporary
 
     def restrict(self) -> None:
