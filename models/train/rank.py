@@ -115,12 +115,18 @@ def _exit(error: BaseException, trace: TracebackType | None) -> None:
     """Leave at once: Horovod's own shutdown would wait for peers that wait for us."""
     if isinstance(error, RiskloomError):
         sys.stderr.write(f"{error}\n")
-        code = int(error.exit_code)
     else:
         traceback.print_exception(type(error), error, trace)
-        code = LOST_PEERS if any(sign in repr(error) for sign in LOST_PEERS_SIGNS) else int(ExitCode.BUG)
-    heartbeat.end(code)
-    os._exit(code)
+    heartbeat.end(exit_code(error))
+    os._exit(exit_code(error))
+
+
+def exit_code(error: BaseException) -> int:
+    if isinstance(error, RiskloomError):
+        return int(error.exit_code)
+    # TensorFlow's errors have their text in `str` alone, Horovod's their name in the type alone.
+    text = f"{type(error).__name__}: {error}"
+    return LOST_PEERS if any(sign in text for sign in LOST_PEERS_SIGNS) else int(ExitCode.BUG)
 
 
 if __name__ == "__main__":
