@@ -113,15 +113,24 @@ def _end_with(launcher: int) -> None:
 
 def _exit(error: BaseException, trace: TracebackType | None) -> None:
     """Leave at once: Horovod's own shutdown would wait for peers that wait for us."""
-    known = error if isinstance(error, RiskloomError) else from_system(error)
-    if known:
-        sys.stderr.write(f"{known}\n")
-        code = int(known.exit_code)
+    code, text = ending(error)
+    if text:
+        sys.stderr.write(f"{text}\n")
     else:
         traceback.print_exception(type(error), error, trace)
-        code = LOST_PEERS if any(sign in repr(error) for sign in LOST_PEERS_SIGNS) else int(ExitCode.BUG)
     heartbeat.end(code)
     os._exit(code)
+
+
+def ending(error: BaseException) -> tuple[int, str]:
+    """The exit code of a rank that fails so, and its message; none where only a traceback tells."""
+    if isinstance(error, RiskloomError):
+        return int(error.exit_code), str(error)
+    # TensorFlow's errors have their text in `str` alone, Horovod's their name in the type alone.
+    if any(sign in f"{type(error).__name__}: {error}" for sign in LOST_PEERS_SIGNS):
+        return LOST_PEERS, ""
+    known = from_system(error)
+    return (int(known.exit_code), str(known)) if known else (int(ExitCode.BUG), "")
 
 
 if __name__ == "__main__":

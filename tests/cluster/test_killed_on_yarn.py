@@ -19,9 +19,9 @@ from tests.cluster.test_study_on_yarn import PEOPLE, PUT, Study
 from tests.command import REPOSITORY, RISKLOOM, bare_environment, options, riskloom
 
 pytestmark = pytest.mark.cluster
-# Long enough to be killed in the midst of it; a checkpoint after each step.
-LONG = options("--set", "tasks.0.model.epochs=60", "tasks.0.model.patience=60")
-WEIGHTS = "_work/t2d/final/checkpoint.npz"
+# Long enough to be killed in the midst of it.
+LONG = options("--set", "tasks.0.model.epochs=60", "tasks.0.model.patience=60", "signing.create=true")
+CHECKPOINT = "_work/t2d/final/checkpoint.npz"
 
 
 @dataclass(frozen=True)
@@ -51,16 +51,10 @@ def lakes(hadoop: Hadoop, tmp_path_factory: pytest.TempPathFactory) -> Killed:
     return Killed(*(replace(study, lake=f"{hadoop.default_fs}/{name}/lake") for name in names))
 
 
-def kill_container_of(rank: str, study: Study) -> None:
-    """SIGKILL for the executor that has this rank, which is a process of a process of ... the executor."""
-    checkpoint = study.there / WEIGHTS
-    await_that(checkpoint.exists)
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):
-            if process.environ().get("HOROVOD_RANK") == rank and "_HOROVOD_SECRET_KEY" in process.environ():
-                next(p for p in process.parents() if p.name() == "java").kill()
-                return
-    raise AssertionError(f"no rank {rank} is running")
+def kill_container_of(rank: str) -> None:
+    """SIGKILL for the executor whose child's child is this rank."""
+    own = next(process for process in ranks() if process.environ()["HOROVOD_RANK"] == rank)
+    next(parent for parent in own.parents() if parent.name() == "java").kill()
 
 
 def await_that(condition: object, seconds: float = 240) -> None:
@@ -71,10 +65,11 @@ def await_that(condition: object, seconds: float = 240) -> None:
 
 
 def ranks() -> list[psutil.Process]:
+    """Processes that Horovod started in Spark tasks of this machine."""
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
-            if "_HOROVOD_SECRET_KEY" in process.environ():
+            if {"_HOROVOD_SECRET_KEY", "HOROVOD_RANK"} <= process.environ().keys():
                 found.append(process)
     return found
 
@@ -99,7 +94,9 @@ def test_a_killed_container_is_named_and_the_same_command_ends_as_if_nothing_had
             [RISKLOOM, *words], stderr=stream, stdout=stream, env=bare_environment(), cwd=REPOSITORY
         ) as submission,
     ):
-        kill_container_of("1", lakes.killed)
+        checkpoint = lakes.killed.there / CHECKPOINT
+        await_that(lambda: checkpoint.exists() or submission.poll() is not None)
+        kill_container_of("1")
         code = submission.wait(120)
     assert code == ExitCode.TRAINING, log.read_text()[-4000:]
     assert "rank 1 was" in last(lakes.killed).message and "fit final, epoch" in last(lakes.killed).message

@@ -5,12 +5,14 @@ import subprocess
 
 import psutil
 import pytest
+import tensorflow as tf
+from horovod.common.exceptions import HorovodInternalError
 
 from features.contract.errors import DataGateError
 from features.contract.settings import LaunchSettings
 from models.train.heartbeat import ENDED
 from models.train.processes import failure, group, python, reported, wait
-from models.train.rank import LOST_PEERS
+from models.train.rank import LOST_PEERS, ending
 from models.train.watch import Watch
 
 SLEEP = "import time; time.sleep(600)"
@@ -103,3 +105,19 @@ def test_a_launch_without_a_failed_rank_has_no_rank_to_blame(tmp_path):
     with group(tmp_path) as own:
         assert failure(own, 2, {0: 0, 1: 0}) is None
         assert failure(own, 2, reported("no such host\n")) is None
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (DataGateError("a column is missing"), 3),
+        (tf.errors.UnknownError(None, None, "Horovod has been shut down. This was caused by"), LOST_PEERS),
+        (tf.errors.UnknownError(None, None, "Connection reset by peer"), LOST_PEERS),
+        (HorovodInternalError("of another text"), LOST_PEERS),
+        (ConnectionResetError(104, "Connection reset by peer"), LOST_PEERS),
+        (OSError(28, "No space left on device"), 4),
+        (tf.errors.InvalidArgumentError(None, None, "incompatible shapes"), 1),
+    ],
+)
+def test_a_rank_knows_a_lost_peer_from_an_error_of_its_own(error, code):
+    assert ending(error)[0] == code
