@@ -43,6 +43,7 @@ class Training:
     def __init__(self, manifest: Manifest, fit: Fit, keeper: Keeper) -> None:
         self.fit, self.keeper = fit, keeper
         self.feed = Feed(manifest, manifest.statistics[fit.statistics_key], fit.modalities)
+        self.feed.check(fit.train[hvd.rank() % len(fit.train)])
         self.batch_rows = max(1, fit.model.batch_size // hvd.size())
         # Ranks start from rank 0's weights, but must not share their dropout masks.
         keras.utils.set_random_seed(fit.model.seed + hvd.rank())

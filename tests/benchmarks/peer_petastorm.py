@@ -44,14 +44,19 @@ def answer(task: str, name: str, step: Any) -> Any:
     return (seconds_to_first if task == "first" else seconds)(table, batches, step)
 
 
+def say(something: Any) -> None:
+    sys.stdout.write(f"{json.dumps(something)}\n")
+    sys.stdout.flush()
+
+
 def main() -> None:
     """Reads `task table` lines until the input ends."""
     about = f"{version('petastorm')} on pyarrow {version('pyarrow')}, TensorFlow {version('tensorflow-cpu')}"
-    print(json.dumps(about), flush=True)
+    say(about)
     steps = {table.name: compiled(table) for table in (*TABLES.values(), MANY)}
     for line in sys.stdin:
         task, name = line.split()
-        print(json.dumps(answer(task, name, steps[name])), flush=True)
+        say(answer(task, name, steps[name]))
 
 
 if __name__ == "__main__":
