@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint bench clean lock archive hadoop-up hadoop-down check-tools check-browser
+.PHONY: help setup demo test lint bench peers clean lock archive hadoop-up hadoop-down check-tools check-browser
 
 PYTHON ?= python3.11
 BIN := .venv/bin
@@ -30,8 +30,10 @@ lint: setup      ## Format, lint, types and the house's import rules.
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: setup     ## Measure the demo against its limits, and ours against peers.
+bench: setup peers ## Measure the demo against its limits, and ours against peers.
 	$(BIN)/python -m tests.benchmarks
+
+peers: build/peers/petastorm/.ready ## Install the peers that ours is measured against, each in its own environment.
 
 archive: build/archive/environment.tar.gz ## The environment that YARN containers unpack.
 
@@ -64,6 +66,11 @@ check-tools:
 	deploy/jars/fetch.sh $(BIN)/python spark build/jars/spark
 	cp build/jars/spark/*.jar $(JARS)/
 	$(BIN)/uv pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+build/peers/petastorm/.ready: deploy/lock/petastorm.txt | setup
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python build/peers/petastorm
+	$(BIN)/uv pip install --quiet --python build/peers/petastorm/bin/python --require-hashes -r deploy/lock/petastorm.txt
 	touch $@
 
 build/archive/environment.tar.gz: setup deploy/lock/train.txt deploy/lock/report.txt

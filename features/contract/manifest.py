@@ -106,7 +106,10 @@ def _read_checked(lake: Location, runs: Runs, path: str, table: str) -> bytes:
     expected = publisher and publisher.digests.get(path)
     if expected is None:
         raise DataGateError(f"{path}: not published by any run; run build_features")
-    data = (lake / path).read_bytes()
+    try:
+        data = (lake / path).read_bytes()
+    except FileNotFoundError:
+        raise DataGateError(f"{path}: runs names this file but it is gone; run build_features again") from None
     if hashlib.sha256(data).hexdigest() != expected:
         raise DataGateError(f"{path}: its SHA-256 is not the one that runs names; run build_features again")
     return data

@@ -1,6 +1,6 @@
 """Batches of one fixed size from a rank's share, padded with rows of weight 0."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,13 +34,13 @@ class Feed:
     statistics: dict[str, Statistics]
     modalities: list[str]
 
-    def check(self, parts: Sequence[Part]) -> None:
-        """Whether the table is what the manifest says, by the first of these parts.
+    def check(self, part: Part) -> None:
+        """Whether the table is what the manifest says, by the footer of one file, before training starts.
 
-        One file's footer is enough before training: one job wrote all files in one commit, and each is
-        checked again when it is opened. Raises DataGateError naming column and file.
+        One is enough, and all would be slow: one job wrote the files in one commit, and each is checked
+        in the same way when its turn comes. Raises DataGateError naming file and column.
         """
-        check_part(parts[0], training_schema(self.manifest, self.modalities))
+        check_part(part, training_schema(self.manifest, self.modalities))
 
     def batches(self, share: Shard, person_key: bool = False) -> Iterator[Batch]:
         """As many batches as the shard has steps."""

@@ -49,7 +49,7 @@ class Training:
     def __init__(self, manifest: Manifest, fit: Fit, keeper: Keeper) -> None:
         self.manifest, self.fit, self.keeper = manifest, fit, keeper
         self.feed = Feed(manifest, manifest.statistics[fit.statistics_key], fit.modalities)
-        self.feed.check(fit.train)
+        self.feed.check(fit.train[hvd.rank() % len(fit.train)])
         self.batch_rows = max(1, fit.model.batch_size // hvd.size())
         self.cox = fit.model.loss == "cox"
         # Ranks start from rank 0's weights, but must not share their dropout masks.

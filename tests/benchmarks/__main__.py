@@ -1,169 +1,28 @@
-"""`make bench`: the demo from nothing, measured against its limits and beside its peers.
+"""`make bench`: ours measured against its limits and beside its peers; name some to run only those.
 
 Every row is a figure of this run on this machine: the limit, what was found, and whether it holds.
 The exit code is 1 when a limit does not hold.
 """
 
-import json
-import shutil
-import subprocess
 import sys
-import threading
-import time
-from dataclasses import dataclass
-from importlib import metadata
-from pathlib import Path
+from collections.abc import Callable
 
-import psutil
-from rich.console import Console
-from rich.table import Table
+from tests.benchmarks import demo, feed
+from tests.benchmarks.claims import Row, show
 
-from features.contract.config import load_settings
-from features.contract.paths import Location
-from features.contract.runs import Runs
-from jobs.cli.recovered import held_out_risks
-from models.evaluate.bootstrap import difference, estimate
-from models.evaluate.metrics import auroc_statistic
-
-HOME = Path("build/bench")
-RISKLOOM = str(Path(sys.executable).parent / "riskloom")
-GIB = 1 << 30
+BENCHMARKS: dict[str, Callable[[], list[Row]]] = {"demo": demo.run, "feed": feed.run}
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A claim: what, the limit in words, the figure, whether it holds."""
-
-    what: str
-    limit: str
-    figure: str
-    holds: bool
-
-
-@dataclass(slots=True)
-class Measured:
-    """A command's wall time, the peak of its process tree's resident memory, and its summaries."""
-
-    seconds: float
-    peak_bytes: int
-    summaries: list[dict[str, object]]
-
-
-def main() -> int:
+def main(names: list[str]) -> int:
     """Run, print the table, return the exit code."""
-    shutil.rmtree(HOME, ignore_errors=True)
-    raw, lake = str(HOME / "raw"), str(HOME / "lake")
-    simulate = measure([RISKLOOM, "simulate", "--raw", raw])
-    study = [RISKLOOM, "run", "conf/demo.yaml", "--raw", raw, "--lake", lake]
-    first, second = measure(study), measure(study)
-    rows = [
-        *speed(simulate, first, second),
-        *quality(raw, lake),
-    ]
-    show(rows, first)
+    unknown = [name for name in names if name not in BENCHMARKS]
+    if unknown:
+        sys.stderr.write(f"{unknown[0]}: expected {', '.join(BENCHMARKS)}\n")
+        return 2
+    rows = [row for name in names or BENCHMARKS for row in BENCHMARKS[name]()]
+    show(rows)
     return 0 if all(row.holds for row in rows) else 1
 
 
-def measure(command: list[str]) -> Measured:
-    """Run a command to its end; memory is summed over its processes five times a second."""
-    started, peak, done = time.monotonic(), [0], threading.Event()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    watcher = threading.Thread(target=_watch, args=(process.pid, peak, done))
-    watcher.start()
-    output, _ = process.communicate()
-    done.set()
-    watcher.join()
-    if process.returncode:
-        raise SystemExit(f"{' '.join(command)} ended with {process.returncode}")
-    summaries = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
-    return Measured(time.monotonic() - started, peak[0], summaries)
-
-
-def _watch(pid: int, peak: list[int], done: threading.Event) -> None:
-    while not done.wait(0.2):
-        peak[0] = max(peak[0], _resident(pid))
-
-
-def _resident(pid: int) -> int:
-    """Bytes resident in a process and its descendants; shared pages count once per process."""
-    try:
-        tree = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return 0
-    total = 0
-    for process in tree:
-        try:
-            total += process.memory_info().rss
-        except psutil.NoSuchProcess:
-            continue
-    return total
-
-
-def speed(simulate: Measured, first: Measured, second: Measured) -> list[Row]:
-    """Wall time and memory of the demo, and of a second run with nothing new."""
-    total, peak = simulate.seconds + first.seconds, max(simulate.peak_bytes, first.peak_bytes)
-    again = {str(summary["status"]) for summary in second.summaries}
-    return [
-        Row("the demo after set-up", "at most 300 s", f"{total:.0f} s", total <= 300),
-        Row("its resident memory in all", "at most 6 GiB", f"{peak / GIB:.2f} GiB", peak <= 6 * GIB),
-        Row("a second run, nothing new", "at most 60 s", f"{second.seconds:.1f} s", second.seconds <= 60),
-        Row("its stages that wrote", "none", ", ".join(sorted(again)), again == {"nothing new"}),
-    ]
-
-
-def quality(raw: str, lake: str) -> list[Row]:
-    """The model beside the true risk, every single modality, and scikit-learn's baselines."""
-    settings = load_settings("conf/demo.yaml", raw=raw, lake=lake)
-    people = held_out_risks(settings, Runs.read(Location(settings.lake)))
-    labels = people[f"y_{settings.tasks[0].outcome.name}"].to_numpy()
-    n, events = len(labels), int(labels.sum())
-    statistics = {
-        name: auroc_statistic(labels, people[name].to_numpy())
-        for name in people.column_names
-        if name.startswith("risk_") or name == "true_risk"
-    }
-    found = {name: estimate(statistic, n, events) for name, statistic in statistics.items()}
-    model, truth = found["risk_model"], found["true_risk"]
-    assert model is not None and truth is not None
-    gap = truth.value - model.value
-    rows = [
-        Row("held-out people", "at least 600", f"{n} ({events} events)", n >= 600),
-        Row(
-            "AUROC below the true risk's",
-            "at most 0.03",
-            f"{gap:.3f} ({model.value:.3f} of {truth.value:.3f})",
-            gap <= 0.03,
-        ),
-    ]
-    sklearn = metadata.version("scikit-learn")
-    for name, statistic in statistics.items():
-        if name in ("risk_model", "true_risk"):
-            continue
-        minus = difference(statistics["risk_model"], statistic, n, events)
-        assert minus is not None
-        single = "only" in name or "single" in name
-        peer = name.removeprefix("risk_").replace("_", " ") + (
-            "" if "only" in name else f" (scikit-learn {sklearn})"
-        )
-        figure = f"{minus.value:+.3f} ({minus.low:+.3f} to {minus.high:+.3f})"
-        rows.append(
-            Row(f"AUROC above {peer}", "above 0" if single else "shown", figure, not single or minus.value > 0)
-        )
-    return rows
-
-
-def show(rows: list[Row], first: Measured) -> None:
-    """The table of claims, and where the time went."""
-    console = Console()
-    table = Table("claim", "limit", "found", "holds")
-    for row in rows:
-        table.add_row(row.what, row.limit, row.figure, "yes" if row.holds else "[red]no[/red]")
-    console.print(table)
-    stages = Table("stage", "seconds")
-    for summary in first.summaries:
-        stages.add_row(str(summary["job"]), str(summary["seconds"]))
-    console.print(stages)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -3,6 +3,8 @@
 from collections import Counter
 from collections.abc import Sequence
 
+import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -85,3 +87,22 @@ def test_the_same_ranks_go_on_with_the_batches_that_were_left():
     whole = batches([30, 7, 50, 13], 2, 16)
     rest = batches([30, 7, 50, 13], 2, 16, [Progress(8, 2), Progress(8, 4)])
     assert rest == whole[3:]
+
+
+@pytest.mark.parametrize("first", range(0, 1000, 125))
+def test_in_a_thousand_epochs_every_row_is_planned_once_and_ranks_make_equal_steps(first):
+    """Random row groups (some of one row), ranks, batches and seeds; a lost or doubled row would show."""
+    for epoch in range(first, first + 125):
+        random = np.random.default_rng(epoch)
+        rows = random.integers(1, int(random.choice([2, 50, 3000])), random.integers(1, 40), endpoint=True)
+        parts, size = parts_of(rows.tolist()), int(random.integers(1, 9))
+        batch_rows = int(random.integers(1, 65))
+        shares = [shard(parts, rank, size, 7, epoch, batch_rows) for rank in range(size)]
+        seen = {part.uri: np.zeros(part.rows, np.int64) for part in parts}
+        for share in shares:
+            assert share.steps == shares[0].steps
+            assert share.rows <= share.steps * share.batch_rows
+            for lane in share.lanes:
+                for piece in lane:
+                    np.add.at(seen[piece.part.uri], piece.indices(), 1)
+        assert all((times == 1).all() for times in seen.values())

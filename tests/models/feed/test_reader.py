@@ -96,6 +96,27 @@ def test_one_two_four_and_eight_ranks_are_fed_the_same_global_batches(tmp_path, 
     assert all(people(size) == people(1) for size in (2, 4, 8))
 
 
+def test_no_row_group_is_lost_between_the_pools_threads(tmp_path):
+    """200 passes through Petastorm's pool, with other ranks, batches and workers each time."""
+    random, total = np.random.default_rng(3), 0
+    sizes = random.integers(1, 9, 24).tolist()
+    parts, numbers = [], Schema(scalars={"row": pa.float32()})
+    for number, rows in enumerate(sizes):
+        path = tmp_path / f"{number}.parquet"
+        pq.write_table(pa.table({"row": pa.array(range(total, total + rows), pa.float32())}), path)
+        parts.append(Part(f"file://{path}", 0, rows))
+        total += rows
+    for epoch in range(200):
+        size, batch_rows = int(random.integers(1, 9)), int(random.integers(1, 33))
+        seen = [
+            [batch.scalars[:, 0] for batch in steps(shard(parts, rank, size, 1, epoch, batch_rows), numbers)]
+            for rank in range(size)
+        ]
+        assert len({len(batches) for batches in seen}) == 1
+        rows = np.concatenate([rows for batches in seen for rows in batches])
+        np.testing.assert_array_equal(np.sort(rows), np.arange(total))
+
+
 def test_a_rank_without_rows_still_makes_its_steps(tmp_path):
     meaning = tiny.manifest("survival", (100.0, 200.0))
     parts = tiny.write(tmp_path, "train", tiny.people(1, meaning), row_group=1)
@@ -216,7 +237,7 @@ def test_a_cluster_that_does_not_answer_is_not_a_damaged_table(monkeypatch):
         raise OSError("Connection refused (os error 111)")
 
     monkeypatch.setattr(Location, "open", refused)
-    for check in (feed().check, read_all):
+    for check in (lambda parts: feed().check(parts[0]), read_all):
         with pytest.raises(ClusterError, match=r"HDFS does not answer \(Connection refused"):
             check([Part("hdfs://127.0.0.1:1/t/a.parquet", 0, 5)])
 
@@ -263,7 +284,7 @@ def test_a_column_of_another_type_is_named_before_training(tmp_path, table, name
     at = table.column_names.index(name)
     other = table.remove_column(at) if column is None else table.set_column(at, name, column)
     parts = tiny.write(tmp_path, "train", other, row_group=25)
-    for check in (feed().check, read_all):
+    for check in (lambda parts: feed().check(parts[0]), read_all):
         with pytest.raises(DataGateError, match=rf"train\.parquet: {message}"):
             check(parts)
 
