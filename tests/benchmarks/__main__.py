@@ -7,10 +7,10 @@ The exit code is 1 when a limit does not hold.
 import sys
 from collections.abc import Callable
 
-from tests.benchmarks import demo, feed
+from tests.benchmarks import demo, feed, scaling
 from tests.benchmarks.claims import Row, show
 
-BENCHMARKS: dict[str, Callable[[], list[Row]]] = {"demo": demo.run, "feed": feed.run}
+BENCHMARKS: dict[str, Callable[[], list[Row]]] = {"demo": demo.run, "feed": feed.run, "scaling": scaling.run}
 
 
 def main(names: list[str]) -> int:

@@ -6,11 +6,13 @@ figures are the training's own rows per second, the first epoch (which compiles)
 
 import json
 import os
-import statistics
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +20,10 @@ import pyarrow as pa
 from features.contract.settings import LaunchSettings, ModelSettings
 from models.train.fit import Fit, TrainJob
 from models.train.launch import launch
+from tests.benchmarks.claims import Row
 from tests.models.feed import tiny
+
+HOME = Path("build/bench/scaling")
 
 COLUMNS = 512
 UNITS = 900
@@ -36,16 +41,35 @@ train_rank(open(sys.argv[1]).read())
 """
 
 
-def measure(home: Path) -> dict[str, float]:
-    """Rows per second: `one`, `two` (both ranks together) and `alone` (without Horovod's sums); and the
-    share of an epoch that waiting for data and updating explain, `explained`."""
-    found: dict[str, list[float]] = {"one": [], "two": [], "alone": [], "explained": []}
-    for i in range(ROUNDS):
-        for name, ranks in (("one", 1), ("alone", 0), ("two", 2)):
-            epochs = _train(home / f"{name}{i}", ranks)
-            found[name].append(statistics.median(epoch["rows_per_second"] for epoch in epochs))
-            found["explained"] += [epoch["feed_wait_share"] + epoch["update_share"] for epoch in epochs]
-    return {name: statistics.median(values) for name, values in found.items()}
+def run() -> list[Row]:
+    """What two ranks give beside one, what Horovod costs one rank, and whether an epoch's time is explained."""
+    shutil.rmtree(HOME, ignore_errors=True)
+    rounds = [_round(HOME / str(number)) for number in range(ROUNDS)]
+    what = f"a network of {_weights() / 1e6:.1f} million weights, {ROWS_PER_STEP} rows a rank and step"
+    name = f"Horovod {version('horovod')}"
+    return [
+        _row(f"two ranks beside twice one ({name}), {what}", [r["two"] / 2 / r["one"] for r in rounds], 0.9),
+        _row(f"one rank beside no {name} at all, {what}", [r["one"] / r["alone"] for r in rounds], 0.97),
+        _row("waiting for data + updating, as a share of the epoch", [r["explained"] for r in rounds], 0.95),
+    ]
+
+
+def _row(what: str, shares: list[float], limit: float) -> Row:
+    figure = f"{median(shares):.3f} ({min(shares):.3f} to {max(shares):.3f})"
+    return Row(what, f"at least {limit:.2f}", figure, median(shares) >= limit)
+
+
+def _round(home: Path) -> dict[str, float]:
+    """Rows per second by one rank, by one process without Horovod's sums, and by two ranks together; and the
+    share of two ranks' epochs that waiting for data and updating explain."""
+    epochs = {name: _train(home / name, ranks) for name, ranks in (("one", 1), ("alone", 0), ("two", 2))}
+    speeds = {name: median(epoch["rows_per_second"] for epoch in found) for name, found in epochs.items()}
+    return speeds | {"explained": median(e["feed_wait_share"] + e["update_share"] for e in epochs["two"])}
+
+
+def _weights() -> int:
+    inputs = 2 * COLUMNS
+    return (inputs + 1) * UNITS + (UNITS + inputs + 1) + 1
 
 
 def _train(folder: Path, ranks: int) -> list[dict[str, float]]:
