@@ -1,7 +1,7 @@
 """Batches of one fixed size from a rank's share, padded with rows of weight 0."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from features.contract.manifest import Manifest, Statistics
 from models.feed.arrays import network_inputs, targets
 from models.feed.columns import Columns, empty
 from models.feed.plan import Part, Shard
-from models.feed.reader import Reader, check_part
+from models.feed.reader import Memory, Reader, check_part
 from models.feed.schema import Schema, training_schema
 
 
@@ -33,6 +33,7 @@ class Feed:
     manifest: Manifest
     statistics: dict[str, Statistics]
     modalities: list[str]
+    memory: Memory = field(default_factory=Memory, compare=False)
 
     def check(self, part: Part) -> None:
         """Whether the table is what the manifest says, by the footer of one file, before training starts.
@@ -44,7 +45,8 @@ class Feed:
 
     def batches(self, share: Shard, person_key: bool = False) -> Iterator[Batch]:
         """As many batches as the shard has steps."""
-        for columns in steps(share, training_schema(self.manifest, self.modalities, person_key)):
+        schema = training_schema(self.manifest, self.modalities, person_key)
+        for columns in steps(share, schema, self.memory):
             yield self._batch(columns, share.batch_rows, person_key)
 
     def _batch(self, columns: Columns, batch_rows: int, person_key: bool) -> Batch:
@@ -58,11 +60,11 @@ class Feed:
         return Batch(padded, len(columns), keys)
 
 
-def steps(share: Shard, schema: Schema) -> Iterator[Columns]:
+def steps(share: Shard, schema: Schema, memory: Memory) -> Iterator[Columns]:
     """For each step the next `lane_rows` rows of each lane, fewer at the end."""
     pieces = [piece for _, piece in share.reading_order()]
     unread = [sum(piece.rows for piece in lane) for lane in share.lanes]
-    with Reader(pieces, schema, in_use=len(share.lanes)) as reader:
+    with Reader(pieces, schema, in_use=len(share.lanes), memory=memory) as reader:
         lanes = [_Lane(reader) for _ in share.lanes]
         for _ in range(share.steps):
             wanted = [min(share.lane_rows, rows) for rows in unread]

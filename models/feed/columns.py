@@ -34,6 +34,14 @@ class Columns:
     def __len__(self) -> int:
         return len(self.scalars)
 
+    def fits(self, schema: Schema, rows: int) -> bool:
+        """Whether there is room for so many rows of this schema."""
+        widths = {**schema.lists, **schema.images}
+        same = all(self.wide[name].shape[1:] == (n,) for name, n in widths.items() if name in self.wide)
+        kinds = all(self.wide[name].dtype == np.uint8 for name in schema.images if name in self.wide)
+        names = self.names == tuple(schema.scalars) and set(self.wide) == {*widths, *schema.texts}
+        return names and same and kinds and len(self) >= rows
+
     def copy(self, first: int, rows: int, to: "Columns", at: int) -> None:
         """`rows` rows from `first` on, to the rows of `to` from `at` on."""
         for source, target in self._beside(to):

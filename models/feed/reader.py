@@ -21,10 +21,29 @@ WORKERS = 2
 # Pieces on their way beyond those in use.
 READ_AHEAD = 4
 # A row group is decoded in runs of rows of about so many bytes, small enough for a core's cache.
-CHUNK_BYTES = 2**20
+CHUNK_BYTES = 2**18
 CHUNK_ROWS = (64, 16_384)
-STREAM_BYTES = 2**18
+STREAM_BYTES = 2**16
 POLL_SECONDS = 0.001
+
+
+class Memory:
+    """Decoded pieces' memory, used again from piece to piece and pass to pass: fresh pages cost much."""
+
+    def __init__(self) -> None:
+        self._free = list[Columns]()
+
+    def take(self, schema: Schema, rows: int) -> Columns:
+        """Room for so many rows; what no longer fits is dropped."""
+        try:
+            while not (found := self._free.pop()).fits(schema, rows):
+                pass
+        except IndexError:
+            return empty(schema, rows)
+        return found
+
+    def give_back(self, columns: Columns) -> None:
+        self._free.append(columns)
 
 
 class Reader:
@@ -37,15 +56,18 @@ class Reader:
         (L + READ_AHEAD) * R * b + workers * (CHUNK_BYTES + c) bytes,
 
     c being what one worker holds of a file: `STREAM_BYTES` for each column on a local disk, the
-    compressed row group on HDFS. Memory is used again from piece to piece.
+    compressed row group on HDFS. `memory` keeps the first part for the next pass.
 
     Raises DataGateError (a file is gone, damaged, or not what the plan and the schema say) or
     ClusterError (HDFS does not answer) as soon as a worker meets it; the threads end with the `with`.
     """
 
-    def __init__(self, pieces: Sequence[Piece], schema: Schema, in_use: int, workers: int = WORKERS) -> None:
+    def __init__(
+        self, pieces: Sequence[Piece], schema: Schema, in_use: int, memory: Memory, workers: int = WORKERS
+    ) -> None:
         self._pieces, self._left, self._early = pieces, iter(range(len(pieces))), dict[int, Columns]()
-        self._memory = _Memory(schema, max((piece.rows for piece in pieces), default=0))
+        self._memory = memory
+        self._arguments = (schema, memory, max((piece.rows for piece in pieces), default=0))
         self._pool = ThreadPool(workers, results_queue_size=4 * (in_use + READ_AHEAD))
         items = [{"number": number, "piece": piece} for number, piece in enumerate(pieces)]
         self._window = _Window(
@@ -56,7 +78,7 @@ class Reader:
         )
 
     def __enter__(self) -> "Reader":
-        self._pool.start(_ArrowWorker, self._memory, self._window)
+        self._pool.start(_ArrowWorker, self._arguments, self._window)
         return self
 
     def __exit__(
@@ -101,30 +123,14 @@ class _Window(ConcurrentVentilator):  # type: ignore[misc]
         super().processed_item()
 
 
-class _Memory:
-    """Decoded pieces' memory, used again: fresh pages cost more than the decoding."""
-
-    def __init__(self, schema: Schema, rows: int) -> None:
-        self.schema, self._rows, self._free = schema, rows, list[Columns]()
-
-    def take(self) -> Columns:
-        try:
-            return self._free.pop()
-        except IndexError:
-            return empty(self.schema, self._rows)
-
-    def give_back(self, columns: Columns) -> None:
-        self._free.append(columns)
-
-
 class _ArrowWorker(WorkerBase):  # type: ignore[misc]
     """Publishes (number in the order, the piece's rows or why there are none)."""
 
     def process(self, number: int, piece: Piece) -> None:
-        memory: _Memory = self.args
-        columns = memory.take()
+        schema, memory, rows = self.args
+        columns = memory.take(schema, rows)
         try:
-            read_piece(piece, memory.schema, columns)
+            read_piece(piece, schema, columns)
         except RiskloomError as error:
             self.publish_func((number, error))
         else:

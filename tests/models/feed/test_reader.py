@@ -15,7 +15,7 @@ from models.feed import reader
 from models.feed.batches import Feed, steps
 from models.feed.columns import Columns
 from models.feed.plan import Part, Piece, shard
-from models.feed.reader import READ_AHEAD, Reader
+from models.feed.reader import READ_AHEAD, Memory, Reader
 from models.feed.schema import Schema
 from tests.models.feed import tiny
 
@@ -34,7 +34,7 @@ def pieces_of(parts: list[Part], rank: int = 0, size: int = 1, seed: int = 1, ba
 
 def keys_of(pieces: list[Piece], workers: int = 2) -> list[str]:
     found: list[str] = []
-    with Reader(pieces, KEYS, in_use=1, workers=workers) as reading:
+    with Reader(pieces, KEYS, in_use=1, memory=Memory(), workers=workers) as reading:
         for _ in pieces:
             columns, rows = reading.next()
             found += columns["person_key"][:rows].tolist()
@@ -90,7 +90,7 @@ def test_one_two_four_and_eight_ranks_are_fed_the_same_global_batches(tmp_path, 
     parts = tiny.write(tmp_path, "train", table, row_group=7)
 
     def people(size):
-        ranks = [steps(shard(parts, rank, size, 3, 1, 16 // size), KEYS) for rank in range(size)]
+        ranks = [steps(shard(parts, rank, size, 3, 1, 16 // size), KEYS, Memory()) for rank in range(size)]
         return [sorted(key for batch in step for key in batch["person_key"]) for step in zip(*ranks, strict=True)]
 
     assert all(people(size) == people(1) for size in (2, 4, 8))
@@ -109,7 +109,10 @@ def test_no_row_group_is_lost_between_the_pools_threads(tmp_path):
     for epoch in range(200):
         size, batch_rows = int(random.integers(1, 9)), int(random.integers(1, 33))
         seen = [
-            [batch.scalars[:, 0] for batch in steps(shard(parts, rank, size, 1, epoch, batch_rows), numbers)]
+            [
+                batch.scalars[:, 0]
+                for batch in steps(shard(parts, rank, size, 1, epoch, batch_rows), numbers, Memory())
+            ]
             for rank in range(size)
         ]
         assert len({len(batches) for batches in seen}) == 1
@@ -157,7 +160,7 @@ def test_a_user_that_stalls_and_a_file_that_is_slow_bound_what_is_held(tmp_path,
 
     monkeypatch.setattr(reader, "read_piece", counted)
     using, released = [], 0
-    with Reader(pieces, KEYS, in_use=2, workers=workers) as reading:
+    with Reader(pieces, KEYS, in_use=2, memory=Memory(), workers=workers) as reading:
         for _ in pieces:
             if len(using) == 2:
                 released += 1
