@@ -4,6 +4,7 @@ import hashlib
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -57,7 +58,7 @@ def kill_container_of(rank: str) -> None:
     next(parent for parent in own.parents() if parent.name() == "java").kill()
 
 
-def await_that(condition: object, seconds: float = 240) -> None:
+def await_that(condition: Callable[[], bool], seconds: float = 600) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
