@@ -42,10 +42,10 @@ class Columns:
         names = self.names == tuple(schema.scalars) and set(self.wide) == {*widths, *schema.texts}
         return names and same and kinds and len(self) >= rows
 
-    def copy(self, first: int, rows: int, to: "Columns", at: int) -> None:
-        """`rows` rows from `first` on, to the rows of `to` from `at` on."""
-        for source, target in self._beside(to):
-            target[at : at + rows] = source[first : first + rows]
+    def rows(self, start: int, stop: int) -> "Columns":
+        """Some of the rows, in the same memory."""
+        wide = {name: array[start:stop] for name, array in self.wide.items()}
+        return Columns(self.names, self.scalars[start:stop], wide)
 
     def scatter(self, chosen: Any, to: "Columns", at: npt.NDArray[np.int64]) -> None:
         """The chosen rows (a slice or a mask), each to its own row of `to`."""

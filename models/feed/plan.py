@@ -59,6 +59,17 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
+class Stretch:
+    """A piece in a share: its rows are those from `start` on of their lane. In the last step, where lanes may be
+    short, the lane's rows stand from row `tail` on of the batch."""
+
+    lane: int
+    start: int
+    tail: int
+    piece: Piece
+
+
+@dataclass(frozen=True, slots=True)
 class Shard:
     """One rank's share of an epoch: each of its `steps` takes up to `lane_rows` of every lane.
 
@@ -78,14 +89,27 @@ class Shard:
     def batch_rows(self) -> int:
         return self.lane_rows * len(self.lanes)
 
-    def reading_order(self) -> list[tuple[int, Piece]]:
-        """(lane, piece) in the order in which the steps need them."""
-        wanted = []
-        for lane, pieces in enumerate(self.lanes):
-            starts = accumulate((piece.rows for piece in pieces), initial=0)
-            wanted += [(at // self.lane_rows, lane, piece) for at, piece in zip(starts, pieces, strict=False)]
-        wanted.sort(key=lambda item: item[:2])
-        return [(lane, piece) for _, lane, piece in wanted]
+    def reading_order(self) -> list[Stretch]:
+        """The pieces in the order in which the steps need them."""
+        found, tail = [], 0
+        for number, lane in enumerate(self.lanes):
+            starts = list(accumulate((piece.rows for piece in lane), initial=0))
+            found += [Stretch(number, start, tail, piece) for start, piece in zip(starts, lane, strict=False)]
+            tail += starts[-1] - (self.steps - 1) * self.lane_rows
+        return sorted(found, key=lambda stretch: (self.step_of(stretch.start), stretch.lane))
+
+    def step_of(self, row: int) -> int:
+        """The step that takes this row of a lane."""
+        return row // self.lane_rows
+
+    def rows_of(self, step: int) -> int:
+        """How many rows a step takes; only the last one takes fewer, as lanes differ by one row at most."""
+        return self.batch_rows if step < self.steps - 1 else self.rows - step * self.batch_rows
+
+    def places(self, stretch: Stretch) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """The step of each row of a stretch, and its row in that step's batch; int64 [rows] each."""
+        step, row = np.divmod(np.arange(stretch.start, stretch.start + stretch.piece.rows), self.lane_rows)
+        return step, row + np.where(step < self.steps - 1, stretch.lane * self.lane_rows, stretch.tail)
 
 
 def shard(

@@ -1,7 +1,9 @@
-"""Planned pieces as arrays, in the planned order, through Petastorm's engine."""
+"""A share's batches as arrays, in the planned order, through Petastorm's engine."""
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import TracebackType
 
 import numpy as np
@@ -13,143 +15,193 @@ from features.contract.errors import ClusterError, DataGateError, RiskloomError,
 from features.contract.paths import Location
 from models.feed.columns import Columns, decode, empty
 from models.feed.petastorm_engine import ConcurrentVentilator, EmptyResultError, ThreadPool, WorkerBase
-from models.feed.plan import Part, Piece
+from models.feed.plan import Part, Piece, Shard, Stretch
 from models.feed.schema import REBUILD, Schema, check_types
 
 # One decodes while another waits for its file.
 WORKERS = 2
-# Pieces on their way beyond those in use.
-READ_AHEAD = 4
-# A row group is decoded in runs of rows of about so many bytes, small enough for a core's cache.
-CHUNK_BYTES = 2**18
+# A row group is decoded in runs of rows of about so many bytes.
+CHUNK_BYTES = 2**22
 CHUNK_ROWS = (64, 16_384)
-STREAM_BYTES = 2**16
+STREAM_BYTES = 2**18
 POLL_SECONDS = 0.001
 
+Places = npt.NDArray[np.int64]
 
-class Memory:
-    """Decoded pieces' memory, used again from piece to piece and pass to pass: fresh pages cost much."""
+
+class Kept:
+    """What a feed keeps from pass to pass: its memory, as fresh pages cost much, and which row groups it has
+    found undamaged, as checksums do too."""
 
     def __init__(self) -> None:
-        self._free = list[Columns]()
+        self.undamaged = set[tuple[Part, tuple[str, ...]]]()
+        self._free: Columns | None = None
 
     def take(self, schema: Schema, rows: int) -> Columns:
-        """Room for so many rows; what no longer fits is dropped."""
-        try:
-            while not (found := self._free.pop()).fits(schema, rows):
-                pass
-        except IndexError:
-            return empty(schema, rows)
-        return found
+        """Room for so many rows."""
+        found, self._free = self._free, None
+        return found if found is not None and found.fits(schema, rows) else empty(schema, rows)
 
     def give_back(self, columns: Columns) -> None:
-        self._free.append(columns)
+        self._free = columns
+
+
+def batches(share: Shard, schema: Schema, kept: Kept, workers: int = WORKERS) -> Iterator[Columns]:
+    """The rows of each step: the next `lane_rows` of each lane, fewer in the last one.
+
+    The same for any number of workers. What is yielded is memory that the steps after the next use again.
+    """
+    with Reader(share, schema, kept, workers) as reader:
+        for step in range(share.steps):
+            yield reader.read(step)
 
 
 class Reader:
-    """The pieces of one pass, in order whatever the number of workers.
+    """Decodes row groups into the batches of the steps to come, a ring of `window` of them.
 
-    At most `in_use + READ_AHEAD` pieces are held decoded, however slow their user is: `in_use` of
-    them handed out and not yet released, the others waiting or being read. So with L lanes, pieces of
-    at most R rows and b bytes a decoded row (`Schema.row_bytes`) a rank holds at most
+    A row group's rows go straight to their places in the batches, so nothing is copied twice. A worker
+    whose row group reaches beyond the ring waits until the user has come nearer. So with L lanes of l rows a
+    step, row groups of at most R rows, and b bytes a decoded row (`Schema.row_bytes`) a rank holds at most
 
-        (L + READ_AHEAD) * R * b + workers * (CHUNK_BYTES + c) bytes,
+        (2 R + 3 l) * L * b + workers * (CHUNK_BYTES + c) bytes
 
-    c being what one worker holds of a file: `STREAM_BYTES` for each column on a local disk, the
-    compressed row group on HDFS. `memory` keeps the first part for the next pass.
+    however slow its user is, c being what one worker holds of a file: `STREAM_BYTES` for each column on a local
+    disk, the compressed row group on HDFS. `kept` keeps the first part for the next pass.
 
     Raises DataGateError (a file is gone, damaged, or not what the plan and the schema say) or
     ClusterError (HDFS does not answer) as soon as a worker meets it; the threads end with the `with`.
     """
 
-    def __init__(
-        self, pieces: Sequence[Piece], schema: Schema, in_use: int, memory: Memory, workers: int = WORKERS
-    ) -> None:
-        self._pieces, self._left, self._early = pieces, iter(range(len(pieces))), dict[int, Columns]()
-        self._memory = memory
-        self._arguments = (schema, memory, max((piece.rows for piece in pieces), default=0))
-        self._pool = ThreadPool(workers, results_queue_size=4 * (in_use + READ_AHEAD))
-        items = [{"number": number, "piece": piece} for number, piece in enumerate(pieces)]
-        self._window = _Window(
+    def __init__(self, share: Shard, schema: Schema, kept: Kept, workers: int) -> None:
+        self._share, self._kept, self._stretches = share, kept, share.reading_order()
+        # While the steps of one row group are used, the next of each lane can be read.
+        longest = max((stretch.piece.rows for stretch in self._stretches), default=0)
+        self.window = min(share.steps, 2 * -(-longest // share.lane_rows) + 1)
+        self._ring = kept.take(schema, self.window * share.batch_rows)
+        self._room = _Room(self.window)
+        self._wanted, self._ready = 0, set[int]()
+        count = len(self._stretches)
+        self._pool = ThreadPool(workers, results_queue_size=2 * count + 1)
+        # The ring bounds what is read ahead; Petastorm's own bound moves only when results are asked for.
+        self._ventilator = ConcurrentVentilator(
             self._pool.ventilate,
-            items,
-            max_ventilation_queue_size=in_use + READ_AHEAD,
+            [{"number": number} for number in range(count)],
+            max_ventilation_queue_size=count + 1,
             ventilation_interval=POLL_SECONDS,
         )
+        self._task = _Task(share, self._stretches, schema, kept, self._ring, self.window, self._room)
 
     def __enter__(self) -> "Reader":
-        self._pool.start(_ArrowWorker, self._arguments, self._window)
+        self._pool.start(_ArrowWorker, self._task, self._ventilator)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
+        self._room.close()
         self._pool.stop()
         self._pool.join()
+        self._kept.give_back(self._ring)
 
-    def next(self) -> tuple[Columns, int]:
-        """The next piece: its rows are the first so many, in the order wanted. To be given back by `release`."""
-        number = next(self._left)
-        while number not in self._early:
-            arrived, result = self._arriving()
-            if isinstance(result, RiskloomError):
-                raise result
-            self._early[arrived] = result
-        return self._early.pop(number), self._pieces[number].rows
+    def read(self, step: int) -> Columns:
+        """The rows of a step, when all are there; steps come in order, and one ends when the next is asked for."""
+        self._room.reach(step)
+        while self._wanted < len(self._stretches) and self._begins(self._wanted) <= step:
+            while self._wanted not in self._ready:
+                self._ready.add(self._arriving())
+            self._ready.remove(self._wanted)
+            self._wanted += 1
+        first = step % self.window * self._share.batch_rows
+        return self._ring.rows(first, first + self._share.rows_of(step))
 
-    def release(self, columns: Columns) -> None:
-        """The piece is used up: its memory may take another."""
-        self._memory.give_back(columns)
-        self._window.released()
+    def _begins(self, number: int) -> int:
+        return self._share.step_of(self._stretches[number].start)
 
-    def _arriving(self) -> tuple[int, Columns | RiskloomError]:
+    def _arriving(self) -> int:
         """The pool can say that it is empty just while its last item comes in: ask once more."""
         for _ in range(2):
             try:
-                result: tuple[int, Columns | RiskloomError] = self._pool.get_results()
-                return result
+                number, error = self._pool.get_results()
             except EmptyResultError:
                 continue
+            if error is not None:
+                raise error
+            return int(number)
         raise TrainingError("the feed ended before all planned row groups were read")
 
 
-class _Window(ConcurrentVentilator):  # type: ignore[misc]
-    """Counts a piece as done when it is released, not when it is read: so what waits is bounded too."""
+class _Room:
+    """The steps that the ring has room for: those from the user's on, `window` of them."""
 
-    def processed_item(self) -> None:
-        """Petastorm's pool says that a piece was read."""
+    def __init__(self, window: int) -> None:
+        self._changed, self._window, self._step, self._closed = threading.Condition(), window, 0, False
 
-    def released(self) -> None:
-        super().processed_item()
+    def reach(self, step: int) -> None:
+        with self._changed:
+            self._step = step
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def wait_for(self, step: int) -> bool:
+        """Until there is room for this step; False when the pass was broken off before."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or step < self._step + self._window)
+            return not self._closed
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """What the workers of a pass share."""
+
+    share: Shard
+    stretches: Sequence[Stretch]
+    schema: Schema
+    kept: Kept
+    ring: Columns
+    window: int
+    room: _Room
 
 
 class _ArrowWorker(WorkerBase):  # type: ignore[misc]
-    """Publishes (number in the order, the piece's rows or why there are none)."""
+    """Publishes (number in the order, why it could not be read or None)."""
 
-    def process(self, number: int, piece: Piece) -> None:
-        schema, memory, rows = self.args
-        columns = memory.take(schema, rows)
+    def process(self, number: int) -> None:
+        task: _Task = self.args
+        stretch = task.stretches[number]
+        step, row = task.share.places(stretch)
+        if not task.room.wait_for(int(step[-1])):
+            return
         try:
-            read_piece(piece, schema, columns)
+            read_piece(stretch.piece, step % task.window * task.share.batch_rows + row, task)
         except RiskloomError as error:
             self.publish_func((number, error))
         else:
-            self.publish_func((number, columns))
+            self.publish_func((number, None))
 
 
 def check_part(part: Part, schema: Schema) -> None:
     """Whether the part's file is what the plan and the schema say, by its footer; errors as for `Reader`."""
     with _reading(part):
-        _open(part, schema).close()
+        _open(part, schema, verified=True).close()
 
 
-def read_piece(piece: Piece, schema: Schema, to: Columns) -> None:
-    """The piece's rows, in the order wanted, to the first rows of `to`."""
-    part, place, at = piece.part, _places(piece), 0
-    with _reading(part), _open(part, schema) as file:
-        for rows in file.iter_batches(_chunk_rows(schema), [part.row_group], schema.columns, use_threads=False):
-            _scatter(decode(rows, schema), place[at : at + len(rows)], to)
+def read_piece(piece: Piece, places: Places, task: _Task) -> None:
+    """The piece's rows, in the order wanted, to these rows of the ring."""
+    place, at = np.full(piece.part.rows, -1, np.int64), 0
+    place[piece.indices()] = places
+    known = (piece.part, tuple(task.schema.columns))
+    with _reading(piece.part), _open(piece.part, task.schema, known not in task.kept.undamaged) as file:
+        chunks = file.iter_batches(
+            _chunk_rows(task.schema), [piece.part.row_group], task.schema.columns, use_threads=False
+        )
+        for rows in chunks:
+            _scatter(decode(rows, task.schema), place[at : at + len(rows)], task.ring)
             at += len(rows)
+    task.kept.undamaged.add(known)
 
 
 @contextmanager
@@ -174,12 +226,12 @@ def _damaged(part: Part) -> DataGateError:
     return DataGateError(f"{part.uri}: row group {part.row_group} cannot be read, the file is damaged; {REBUILD}")
 
 
-def _open(part: Part, schema: Schema) -> pq.ParquetFile:
+def _open(part: Part, schema: Schema, verified: bool) -> pq.ParquetFile:
     place = Location(part.uri)
     if place.on_hdfs:
-        file = pq.ParquetFile(place.open(), pre_buffer=True, page_checksum_verification=True)
+        file = pq.ParquetFile(place.open(), pre_buffer=True, page_checksum_verification=verified)
     else:
-        file = pq.ParquetFile(place.path, buffer_size=STREAM_BYTES, page_checksum_verification=True)
+        file = pq.ParquetFile(place.path, buffer_size=STREAM_BYTES, page_checksum_verification=verified)
     check_types(file.schema_arrow, schema)
     groups = file.metadata.num_row_groups
     rows = file.metadata.row_group(part.row_group).num_rows if part.row_group < groups else 0
@@ -188,14 +240,7 @@ def _open(part: Part, schema: Schema) -> pq.ParquetFile:
     return file
 
 
-def _places(piece: Piece) -> npt.NDArray[np.int64]:
-    """For each row of the row group its place in the piece, -1 where it is not in it."""
-    places = np.full(piece.part.rows, -1, np.int64)
-    places[piece.indices()] = np.arange(piece.rows)
-    return places
-
-
-def _scatter(columns: Columns, places: npt.NDArray[np.int64], to: Columns) -> None:
+def _scatter(columns: Columns, places: Places, to: Columns) -> None:
     wanted = places >= 0
     columns.scatter(slice(None), to, places) if wanted.all() else columns.scatter(wanted, to, places[wanted])
 

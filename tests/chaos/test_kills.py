@@ -61,7 +61,7 @@ def test_twenty_kills_at_random_batches_change_no_bit_of_the_result(tmp_path: Pa
 
 def history(folder: Path) -> list[dict[str, float]]:
     """What each epoch did, without what depends on the clock or on how often it was begun."""
-    changing = ("seconds", "rows_per_second", "feed_wait_share", "steps")
+    changing = ("seconds", "rows_per_second", "feed_wait_share", "update_share", "steps")
     entries = json.loads((folder / "work/final/history.json").read_text())
     return [{name: value for name, value in entry.items() if name not in changing} for entry in entries]
 
@@ -83,8 +83,12 @@ def kill_launcher(job: TrainJob, folder: Path, batch: int) -> None:
     command = [sys.executable, "-c", LAUNCHER, str(folder / "job.json"), str(batch)]
     with subprocess.Popen(command, env=os.environ) as launcher:
         assert launcher.wait(120) < 0
+    wait_for_the_end_of_ranks(launcher.pid)
+
+
+def wait_for_the_end_of_ranks(launcher: int) -> None:
     deadline = time.monotonic() + 60
-    while ranks_under(launcher.pid):
+    while ranks_under(launcher):
         assert time.monotonic() < deadline
         time.sleep(0.1)
 

@@ -2,6 +2,7 @@
 
 import re
 import threading
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,10 @@ import pytest
 from features.contract.errors import ClusterError, DataGateError
 from features.contract.paths import Location
 from models.feed import reader
-from models.feed.batches import Feed, steps
+from models.feed.batches import Feed
 from models.feed.columns import Columns
-from models.feed.plan import Part, Piece, shard
-from models.feed.reader import READ_AHEAD, Memory, Reader
+from models.feed.plan import Part, Piece, Shard, shard
+from models.feed.reader import Kept, Reader, batches
 from models.feed.schema import Schema
 from tests.models.feed import tiny
 
@@ -28,18 +29,14 @@ def table() -> pa.Table:
     return tiny.people(50, tiny.manifest())
 
 
-def pieces_of(parts: list[Part], rank: int = 0, size: int = 1, seed: int = 1, batch_rows: int = 1) -> list[Piece]:
-    return [piece for _, piece in shard(parts, rank, size, seed, 0, batch_rows).reading_order()]
+def share_of(pieces: list[Piece], batch_rows: int = 1) -> Shard:
+    """One lane of these pieces."""
+    rows = sum(piece.rows for piece in pieces)
+    return Shard((tuple(pieces),), batch_rows, -(-rows // batch_rows), rows)
 
 
-def keys_of(pieces: list[Piece], workers: int = 2) -> list[str]:
-    found: list[str] = []
-    with Reader(pieces, KEYS, in_use=1, memory=Memory(), workers=workers) as reading:
-        for _ in pieces:
-            columns, rows = reading.next()
-            found += columns["person_key"][:rows].tolist()
-            reading.release(columns)
-    return found
+def keys_of(share: Shard, workers: int = 2) -> list[str]:
+    return [key for columns in batches(share, KEYS, Kept(), workers) for key in columns["person_key"]]
 
 
 def feed() -> Feed:
@@ -56,14 +53,14 @@ def test_only_planned_row_groups_are_read(tmp_path, table, monkeypatch):
         return read(self, rows, groups, *arguments, **options)
 
     monkeypatch.setattr(pq.ParquetFile, "iter_batches", watched)
-    found = keys_of(pieces_of(parts[1:3]))
+    found = keys_of(shard(parts[1:3], 0, 1, 1, 0, 8))
     assert set(opened) == {1, 2}
     assert sorted(found) == sorted(table["person_key"].to_pylist()[10:30])
 
 
 def test_the_order_does_not_depend_on_the_number_of_workers(tmp_path, table):
-    pieces = pieces_of(tiny.write(tmp_path, "train", table, row_group=3), seed=4)
-    assert keys_of(pieces, workers=1) == keys_of(pieces, workers=3)
+    share = shard(tiny.write(tmp_path, "train", table, row_group=3), 0, 1, 4, 0, 8)
+    assert keys_of(share, workers=1) == keys_of(share, workers=3)
 
 
 def test_rows_come_in_the_order_of_the_plan_however_they_are_decoded(tmp_path, table, monkeypatch):
@@ -72,7 +69,8 @@ def test_rows_come_in_the_order_of_the_plan_however_they_are_decoded(tmp_path, t
     pieces = [Piece(parts[1], 3, 21, (7, 0, 1)), Piece(parts[0], 2, 9, None)]
     written = np.array(table["person_key"].to_pylist())
     shuffled = np.random.default_rng((7, 0, 1)).permutation(25)[3:21]
-    assert keys_of(pieces) == [*written[25:][shuffled], *written[2:9]]
+    for batch_rows in (1, 4, 30):
+        assert keys_of(share_of(pieces, batch_rows)) == [*written[25:][shuffled], *written[2:9]]
 
 
 def test_batches_hold_each_person_once_and_padding_weighs_nothing(tmp_path, table):
@@ -90,7 +88,7 @@ def test_one_two_four_and_eight_ranks_are_fed_the_same_global_batches(tmp_path, 
     parts = tiny.write(tmp_path, "train", table, row_group=7)
 
     def people(size):
-        ranks = [steps(shard(parts, rank, size, 3, 1, 16 // size), KEYS, Memory()) for rank in range(size)]
+        ranks = [batches(shard(parts, rank, size, 3, 1, 16 // size), KEYS, Kept()) for rank in range(size)]
         return [sorted(key for batch in step for key in batch["person_key"]) for step in zip(*ranks, strict=True)]
 
     assert all(people(size) == people(1) for size in (2, 4, 8))
@@ -110,13 +108,13 @@ def test_no_row_group_is_lost_between_the_pools_threads(tmp_path):
         size, batch_rows = int(random.integers(1, 9)), int(random.integers(1, 33))
         seen = [
             [
-                batch.scalars[:, 0]
-                for batch in steps(shard(parts, rank, size, 1, epoch, batch_rows), numbers, Memory())
+                batch.scalars[:, 0].copy()
+                for batch in batches(shard(parts, rank, size, 1, epoch, batch_rows), numbers, Kept())
             ]
             for rank in range(size)
         ]
-        assert len({len(batches) for batches in seen}) == 1
-        rows = np.concatenate([rows for batches in seen for rows in batches])
+        assert len({len(one) for one in seen}) == 1
+        rows = np.concatenate([rows for one in seen for rows in one])
         np.testing.assert_array_equal(np.sort(rows), np.arange(total))
 
 
@@ -129,49 +127,35 @@ def test_a_rank_without_rows_still_makes_its_steps(tmp_path):
     assert sum(batch.rows for batches in found for batch in batches) == 1
 
 
-class Held:
-    """Pieces that are being read, wait or are in use."""
-
-    def __init__(self) -> None:
-        self.now, self.most, self.changed = 0, 0, threading.Condition()
-
-    def add(self, number: int) -> None:
-        with self.changed:
-            self.now += number
-            self.most = max(self.most, self.now)
-            self.changed.notify_all()
-
-    def wait_for(self, number: int) -> None:
-        with self.changed:
-            assert self.changed.wait_for(lambda: self.now >= number, timeout=30)
-
-
 @pytest.mark.parametrize("workers", [1, 4])
-def test_a_user_that_stalls_and_a_file_that_is_slow_bound_what_is_held(tmp_path, table, monkeypatch, workers):
-    """The user holds two pieces and takes the next when no more can come; the first file comes last."""
-    pieces = pieces_of(tiny.write(tmp_path, "train", table, row_group=2))
-    held, bound, read = Held(), 2 + READ_AHEAD, reader.read_piece
+def test_what_is_read_ahead_of_a_user_that_stalls_fits_in_the_ring(tmp_path, table, monkeypatch, workers):
+    """At each step the user waits until all is being read that there is room for; more must never be."""
+    share = shard(tiny.write(tmp_path, "train", table, row_group=2), 0, 1, 1, 0, 8)
+    begun, changed, read, at = [], threading.Condition(), reader.read_piece, 0
+    order = {s.piece: share.step_of(s.start + s.piece.rows - 1) for s in share.reading_order()}
 
-    def counted(piece, *arguments):
-        held.add(1)
-        if piece == pieces[0] and workers > 1:
-            held.wait_for(bound)
+    def watched(piece, *arguments):
+        with changed:
+            begun.append(piece)
+            assert order[piece] < at + reading.window
+            changed.notify_all()
         read(piece, *arguments)
 
-    monkeypatch.setattr(reader, "read_piece", counted)
-    using, released = [], 0
-    with Reader(pieces, KEYS, in_use=2, memory=Memory(), workers=workers) as reading:
-        for _ in pieces:
-            if len(using) == 2:
-                released += 1
-                held.add(-1)
-                reading.release(using.pop(0))
-            using.append(reading.next()[0])
-            held.wait_for(min(bound, len(pieces) - released))
-    assert held.most == bound
+    def all_begun() -> bool:
+        return set(takewhile(lambda piece: order[piece] < at + reading.window, order)) <= set(begun)
+
+    monkeypatch.setattr(reader, "read_piece", watched)
+    reading = Reader(share, KEYS, Kept(), workers)
+    assert reading.window < share.steps
+    with reading:
+        for at in range(share.steps):
+            reading.read(at)
+            with changed:
+                assert changed.wait_for(all_begun, timeout=30)
+    assert sorted(begun, key=repr) == sorted(order, key=repr)
 
 
-def test_memory_is_used_again(tmp_path, table, monkeypatch):
+def test_a_pass_uses_the_memory_of_the_one_before(tmp_path, table, monkeypatch):
     made, make = [], reader.empty
 
     def counted(schema: Schema, rows: int) -> Columns:
@@ -179,10 +163,29 @@ def test_memory_is_used_again(tmp_path, table, monkeypatch):
         return make(schema, rows)
 
     monkeypatch.setattr(reader, "empty", counted)
-    pieces = pieces_of(tiny.write(tmp_path, "train", table, row_group=2))
-    keys_of(pieces)
-    assert len(made) <= 1 + READ_AHEAD
-    assert set(made) == {2}
+    share, kept = shard(tiny.write(tmp_path, "train", table, row_group=2), 0, 1, 1, 0, 8), Kept()
+    found = [
+        sorted(key for columns in batches(share, KEYS, kept) for key in columns["person_key"]) for _ in range(3)
+    ]
+    assert found == [sorted(table["person_key"].to_pylist())] * 3
+    # Twice a row group of each of the eight lanes, and one row of each.
+    assert made == [(2 * 2 + 1) * 8]
+
+
+def test_checksums_are_verified_when_a_row_group_is_first_read(tmp_path, table, monkeypatch):
+    asked, opened = [], pq.ParquetFile
+
+    def watched(*arguments, page_checksum_verification, **options):
+        asked.append(page_checksum_verification)
+        return opened(*arguments, page_checksum_verification=page_checksum_verification, **options)
+
+    parts, kept = tiny.write(tmp_path, "train", table, row_group=25), Kept()
+    monkeypatch.setattr(pq, "ParquetFile", watched)
+    for epoch in range(2):
+        asked.clear()
+        for _ in batches(shard(parts, 0, 1, 1, epoch, 8), KEYS, kept):
+            pass
+        assert asked.count(True) >= len(parts) if epoch == 0 else not any(asked)
 
 
 def read_all(parts: list[Part]) -> None:
@@ -247,23 +250,23 @@ def test_a_cluster_that_does_not_answer_is_not_a_damaged_table(monkeypatch):
 
 @pytest.mark.parametrize("workers", [1, 4])
 def test_a_workers_own_error_ends_the_pass_and_its_threads(tmp_path, table, monkeypatch, workers):
-    pieces = pieces_of(tiny.write(tmp_path, "train", table, row_group=2))
+    share = shard(tiny.write(tmp_path, "train", table, row_group=2), 0, 1, 1, 0, 8)
 
     def fail(*_):
         raise ZeroDivisionError("a bug")
 
     monkeypatch.setattr(reader, "read_piece", fail)
     with pytest.raises(ZeroDivisionError, match="a bug"):
-        keys_of(pieces, workers)
+        keys_of(share, workers)
     assert not feed_threads()
 
 
 def test_a_pass_broken_off_leaves_no_thread(tmp_path, table):
     parts = tiny.write(tmp_path, "train", table, row_group=2)
-    batches = feed().batches(shard(parts, 0, 1, 1, 0, 8))
-    next(batches)
+    fed = feed().batches(shard(parts, 0, 1, 1, 0, 8))
+    next(fed)
     assert feed_threads()
-    batches.close()
+    fed.close()
     assert not feed_threads()
 
 

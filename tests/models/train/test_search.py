@@ -28,7 +28,7 @@ from models.train.people import read_part
 from models.train.search import search_task
 from models.train.suggest import suggest
 from models.train.trials import Search, Trial
-from tests.models.train.test_resume import wait_for_the_end_of_ranks
+from tests.chaos.test_kills import wait_for_the_end_of_ranks
 from tests.models.train.test_task import table  # noqa: F401
 
 MODEL = {"batch_size": 64, "epochs": 15, "patience": 15, "filters": [4], "dropout": 0.2}
