@@ -1,8 +1,9 @@
 """Feeding a compiled no-op step: ours beside a plain pyarrow loop, stock Petastorm and TFRecord.
 
-Ours runs as in training: rows and row groups shuffled, page checksums verified in the first pass, which is not
-timed; no peer verifies any. Each ratio is the median over rounds; in a round all sides run once, one after the other, so that a busy machine is busy
-for all. Before, each side shows that it delivers every row once.
+Ours runs as in training: rows and row groups shuffled, page checksums verified in the first pass, which is
+not timed; no peer verifies any. Each ratio is the median over rounds; in a round all sides run once, one
+after the other, so that a busy machine is busy for all. Before, each side shows that it delivers every row
+once.
 """
 
 import json

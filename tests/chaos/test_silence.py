@@ -83,5 +83,7 @@ def test_a_rank_that_hangs_while_its_heart_beats_is_named(tmp_path, tokens):
 @pytest.mark.parametrize("launcher", ["horovodrun", "spark"])
 def test_a_killed_rank_is_named_by_every_launcher(launcher, tmp_path, spark, tokens):
     told = told_of(launcher, Fate(1, 9), tmp_path, spark)
-    assert told.startswith(f"rank 1 was killed by signal 9 ({struck(tmp_path, 1)}")
+    # Under Spark, Horovod tells of the rank that it found ended first, and that may be the other one.
+    known = "killed by signal 9" if launcher == "horovodrun" else "(killed by signal 9|lost)"
+    assert re.match(rf"rank 1 was {known} \({struck(tmp_path, 1)}", told)
     assert running(tokens) == []
