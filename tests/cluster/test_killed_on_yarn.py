@@ -20,8 +20,14 @@ from tests.cluster.test_study_on_yarn import PEOPLE, PUT, Study
 from tests.command import REPOSITORY, RISKLOOM, bare_environment, options, riskloom
 
 pytestmark = pytest.mark.cluster
-# Long enough to be killed in the midst of it.
-LONG = options("--set", "tasks.0.model.epochs=60", "tasks.0.model.patience=60", "signing.create=true")
+# Long enough to be killed in the midst of it, which is done as soon as there is a checkpoint.
+LONG = options(
+    "--set",
+    "tasks.0.model.epochs=12",
+    "tasks.0.model.patience=12",
+    "tasks.0.model.single_modality=false",
+    "signing.create=true",
+)
 CHECKPOINT = "_work/t2d/final/checkpoint.npz"
 
 
