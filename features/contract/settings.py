@@ -34,7 +34,7 @@ Modality = Literal["genomics", "clinical", "imaging"]
 class Section(BaseModel):
     """A part of the configuration: frozen, and unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class SparkSettings(Section):
@@ -292,7 +292,7 @@ class SplitSettings(Section):
     held_out: Fraction = 0.2
     tuning: Fraction = 0.1
     folds: Annotated[int, Field(ge=0, le=20)] = 0
-    seed: int = 1
+    seed: Annotated[int, Field(ge=0)] = 1
 
 
 class ModelSettings(Section):
@@ -326,7 +326,7 @@ class ModelSettings(Section):
     gradient_compression: Literal["none", "fp16"] = "none"
     epochs: Positive = 30
     patience: Positive = 6
-    seed: int = 1
+    seed: Annotated[int, Field(ge=0)] = 1
     single_modality: bool = False
 
     @model_validator(mode="after")

@@ -6,9 +6,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from features.contract.errors import DataGateError
 from features.contract.manifest import Manifest, Statistics
 from models.feed.columns import Columns, decode
-from models.feed.schema import IMAGING, input_schema
+from models.feed.schema import IMAGING, REBUILD, input_schema
 
 Floats = npt.NDArray[np.float32]
 
@@ -51,6 +52,8 @@ def targets(columns: Columns, manifest: Manifest) -> dict[str, Any]:
         event = columns[outcome]
         return binary_targets(event) | {"event": event, "time": np.zeros(len(event))}
     time, event = columns[f"{outcome}_time"].astype(np.float64), columns[f"{outcome}_event"]
+    if np.isnan(time).any():
+        raise DataGateError(f"column {outcome}_time: a row is not a number; {REBUILD}")
     return survival_targets(time, event > 0, np.asarray(manifest.edges)) | {"event": event, "time": time}
 
 

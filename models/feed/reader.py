@@ -5,13 +5,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from features.contract.errors import ClusterError, DataGateError, RiskloomError, TrainingError
+from features.contract.errors import ClusterError, DataGateError, TrainingError
 from features.contract.paths import Location
 from models.feed.columns import Columns, decode, empty
 from models.feed.petastorm_engine import ConcurrentVentilator, EmptyResultError, ThreadPool, WorkerBase
@@ -177,7 +178,8 @@ class _ArrowWorker(WorkerBase):  # type: ignore[misc]
             return
         try:
             read_piece(stretch.piece, step % task.window * task.share.batch_rows + row, task)
-        except RiskloomError as error:
+        # Whatever it is: Petastorm would wait for the workers that wait for room before it told of it.
+        except BaseException as error:  # noqa: BLE001
             self.publish_func((number, error))
         else:
             self.publish_func((number, None))
@@ -201,6 +203,10 @@ def read_piece(piece: Piece, places: Places, task: _Task) -> None:
         for rows in chunks:
             _scatter(decode(rows, task.schema), place[at : at + len(rows)], task.ring)
             at += len(rows)
+        if at != piece.part.rows:
+            raise DataGateError(
+                f"row group {piece.part.row_group} gave {at} of its {piece.part.rows} rows; {REBUILD}"
+            )
     task.kept.undamaged.add(known)
 
 
@@ -213,12 +219,14 @@ def _reading(part: Part) -> Iterator[None]:
         raise DataGateError(f"{part.uri}: {error}") from None
     except FileNotFoundError:
         raise DataGateError(f"{part.uri}: the plan names this file but it is gone; {REBUILD}") from None
+    except MemoryError:
+        raise
     except pa.ArrowException as error:
         raise _damaged(part) from error
     except OSError as error:
-        if Location(part.uri).on_hdfs:
-            message = f"{part.uri}: HDFS does not answer ({error}); see that it runs, then start again"
-            raise ClusterError(message) from error
+        # Arrow's own, of a file that is not as it was written, have no number.
+        if error.errno:
+            raise
         raise _damaged(part) from error
 
 
@@ -229,7 +237,7 @@ def _damaged(part: Part) -> DataGateError:
 def _open(part: Part, schema: Schema, verified: bool) -> pq.ParquetFile:
     place = Location(part.uri)
     if place.on_hdfs:
-        file = pq.ParquetFile(place.open(), pre_buffer=True, page_checksum_verification=verified)
+        file = pq.ParquetFile(_hdfs_stream(place), pre_buffer=True, page_checksum_verification=verified)
     else:
         file = pq.ParquetFile(place.path, buffer_size=STREAM_BYTES, page_checksum_verification=verified)
     check_types(file.schema_arrow, schema)
@@ -238,6 +246,31 @@ def _open(part: Part, schema: Schema, verified: bool) -> pq.ParquetFile:
     if rows != part.rows:
         raise DataGateError(f"row group {part.row_group} has {rows} rows, the plan says {part.rows}; {REBUILD}")
     return file
+
+
+def _hdfs_stream(place: Location) -> IO[bytes]:
+    """Says of HDFS's failures that they are no damage of the file."""
+    with _asking_hdfs(place):
+        stream = place.open()
+    read = stream.read
+
+    def answered(*arguments: int) -> bytes:
+        with _asking_hdfs(place):
+            return bytes(read(*arguments))
+
+    stream.read = answered  # type: ignore[method-assign]
+    return stream
+
+
+@contextmanager
+def _asking_hdfs(place: Location) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        message = f"{place.uri}: HDFS does not answer ({error}); see that it runs, then start again"
+        raise ClusterError(message) from error
 
 
 def _scatter(columns: Columns, places: Places, to: Columns) -> None:

@@ -10,6 +10,7 @@ import socket
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -69,7 +70,9 @@ def start() -> None:
 
 def _beat_on() -> None:
     while True:
-        beat()
+        # The disk of the logs may be full for a while.
+        with suppress(OSError):
+            beat()
         time.sleep(BEAT_SECONDS)
 
 
@@ -105,5 +108,10 @@ def last_beat(log: Path) -> Beat | None:
 
 
 def beats_in(text: str) -> list[Beat]:
-    """The beats in complete lines of a log."""
-    return [Beat(**json.loads(line.removeprefix(MARK))) for line in text.splitlines() if line.startswith(MARK)]
+    """The beats in complete lines of a log; one that was written by halves is passed over."""
+    found = []
+    for line in text.splitlines():
+        _, mark, told = line.rpartition(MARK)
+        with suppress(ValueError, TypeError):
+            found += [Beat(**json.loads(told))] if mark else []
+    return found

@@ -25,8 +25,10 @@ def launch(job: TrainJob, settings: LaunchSettings, spark: "SparkSession | None"
     Raises TrainingError, or the rank's own kind of error, naming the rank that failed, its host, its last
     step and the end of its log; ClusterError for too few slots. This attempt's logs are in `work_uri`/logs.
     """
-    if settings.ranks > min(fit.model.batch_size for fit in job.fits):
-        raise ConfigError(f"launch.ranks: {settings.ranks} ranks cannot share a batch of fewer rows")
+    if settings.ranks > min(fit.model.batch_size // fit.model.micro_batches for fit in job.fits):
+        raise ConfigError(
+            f"launch.ranks: {settings.ranks} ranks cannot share a batch, or part of one, of fewer rows"
+        )
     (Location(job.work_uri) / "logs").delete()
     with _logs(Location(job.work_uri)) as logs, group(logs) as own:
         if settings.launcher == "spark":

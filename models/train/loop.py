@@ -196,7 +196,10 @@ def _positive_weight(manifest: Manifest, fit: Fit) -> float:
     chosen = fit.model.positive_weight
     if chosen != "balanced":
         return float(chosen)
-    positives = manifest.positives.get("train", 0)
-    if not positives:
-        raise TrainingError(f"fit {fit.name}: positive_weight: balanced needs events in train, there are none")
-    return (manifest.rows["train"] - positives) / positives
+    rows, positives = manifest.rows.get("train", 0), manifest.positives.get("train", 0)
+    if not 0 < positives < rows:
+        raise TrainingError(
+            f"fit {fit.name}: positive_weight: balanced needs people with and without the event in train, "
+            f"{positives} of {rows} have it"
+        )
+    return (rows - positives) / positives

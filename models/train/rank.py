@@ -114,12 +114,15 @@ def _end_with(launcher: int) -> None:
 def _exit(error: BaseException, trace: TracebackType | None) -> None:
     """Leave at once: Horovod's own shutdown would wait for peers that wait for us."""
     code, text = ending(error)
-    if text:
-        sys.stderr.write(f"{text}\n")
-    else:
-        traceback.print_exception(type(error), error, trace)
-    heartbeat.end(code)
-    os._exit(code)
+    try:
+        if text:
+            sys.stderr.write(f"{text}\n")
+        else:
+            traceback.print_exception(type(error), error, trace)
+        heartbeat.end(code)
+    finally:
+        # The disk of the logs may be the one that is full.
+        os._exit(code)
 
 
 def ending(error: BaseException) -> tuple[int, str]:

@@ -78,7 +78,8 @@ class Steps:
         sums = tf.concat([sums, [tf.cast(rows, sums.dtype)]], 0)
         # Sums, divided once by the weight of all ranks: unequal shares then equal one process.
         *summed, totals = self._over_ranks(gradients, sums)
-        factor = self._all_rows / tf.maximum(totals[1], np.finfo(np.float32).tiny)
+        # A batch without weight, as of Cox without an event, teaches nothing.
+        factor = tf.math.divide_no_nan(tf.constant(self._all_rows, totals.dtype), totals[1])
         averaged = [tf.cast(gradient, factor.dtype) * factor for gradient in summed]
         self.optimizer.apply(averaged, self.network.trainable_variables)
         return totals

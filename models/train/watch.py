@@ -60,8 +60,12 @@ class Watch:
         limit = self._settings.stall_timeout_seconds
         if now - self._moved <= limit:
             return
-        hanging = [rank for rank, beat in sorted(self._last.items()) if not beat.waits_for_peers]
-        named = "; ".join(self._name(rank) for rank in hanging[:1] or sorted(self._last)) or "no rank has begun"
+        left = [(rank, beat) for rank, beat in sorted(self._last.items()) if rank not in self._ended]
+        hanging = [rank for rank, beat in left if not beat.waits_for_peers]
+        named = (
+            "; ".join(self._name(rank) for rank in hanging[:1] or [rank for rank, _ in left])
+            or "no rank has begun"
+        )
         raise TrainingError(f"{named}: no step for {limit} s (launch.stall_timeout_seconds); {AGAIN}")
 
     def _name(self, rank: int) -> str:

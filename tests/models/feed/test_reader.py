@@ -5,6 +5,7 @@ import threading
 from itertools import takewhile
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -259,6 +260,62 @@ def test_a_workers_own_error_ends_the_pass_and_its_threads(tmp_path, table, monk
     with pytest.raises(ZeroDivisionError, match="a bug"):
         keys_of(share, workers)
     assert not feed_threads()
+
+
+def test_an_error_is_told_while_another_worker_waits_for_room(tmp_path, monkeypatch):
+    """The user is far behind: the one worker fails, the other has to wait for the user."""
+    table = tiny.people(200, tiny.manifest())
+    share = shard(tiny.write(tmp_path, "train", table, row_group=2), 0, 1, 1, 0, 8)
+    failing, read, waiting = share.reading_order()[40].piece, reader.read_piece, threading.Event()
+    wait_for = reader._Room.wait_for
+
+    def fail(piece, *arguments):
+        if piece == failing:
+            assert waiting.wait(30)
+            raise MemoryError
+        read(piece, *arguments)
+
+    def watched(self, step):
+        if step >= self._step + self._window:
+            waiting.set()
+        return wait_for(self, step)
+
+    monkeypatch.setattr(reader, "read_piece", fail)
+    monkeypatch.setattr(reader._Room, "wait_for", watched)
+    with pytest.raises(MemoryError):
+        keys_of(share)
+    assert not feed_threads()
+
+
+def test_a_row_group_that_gives_fewer_rows_than_it_has_is_named(tmp_path, table, monkeypatch):
+    """Else rows of the pass before would stand in for them."""
+    whole = pq.ParquetFile.iter_batches
+    monkeypatch.setattr(reader, "CHUNK_ROWS", (4, 4))
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", lambda *given, **named: list(whole(*given, **named))[:-1])
+    parts = tiny.write(tmp_path, "train", table, row_group=25)
+    with pytest.raises(DataGateError, match=r"train.parquet: row group \d gave 24 of its 25 rows"):
+        read_all(parts)
+
+
+def test_a_damaged_file_on_a_cluster_that_answers_is_damaged(tmp_path, table, monkeypatch):
+    parts = tiny.write(tmp_path, "people", table, row_group=50)
+    flip(tmp_path / "people.parquet")
+    local = fsspec.filesystem("file")
+    monkeypatch.setattr(Location, "open", lambda self: local.open(self.path))
+    there = Part(f"hdfs://nowhere{tmp_path}/people.parquet", 0, parts[0].rows)
+    with pytest.raises(DataGateError, match="row group 0 cannot be read, the file is damaged"):
+        read_all([there])
+
+
+def test_a_file_that_may_not_be_read_is_not_damaged(tmp_path, table, monkeypatch):
+    parts = tiny.write(tmp_path, "train", table, row_group=25)
+
+    def refused(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(pq, "ParquetFile", refused)
+    with pytest.raises(PermissionError):
+        read_all(parts)
 
 
 def test_a_pass_broken_off_leaves_no_thread(tmp_path, table):

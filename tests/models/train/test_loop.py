@@ -84,6 +84,20 @@ def test_weighed_cases_are_corrected_for_in_the_risks(tmp_path: Path) -> None:
     assert losses["balanced"] == pytest.approx(losses[1.0], abs=0.01)
 
 
+def test_a_batch_in_which_nobody_has_the_event_teaches_cox_nothing(tmp_path: Path) -> None:
+    """Three events among 101 people in batches of eight, in float32."""
+    job = job_in(tmp_path, loss="cox", batch_size=8)
+    table = tiny.people(101, job.manifest, 0)
+    few = pa.array((np.arange(101) % 40 == 3).astype(np.int8))
+    at = table.column_names.index("y_death_event")
+    parts = tiny.write(tmp_path, "train", table.set_column(at, "y_death_event", few), 40)
+    job = replace(job, fits=[replace(job.fits[0], train=parts)], checkpoint_seconds=0)
+    launch(job, LaunchSettings(ranks=2))
+    with np.load(tmp_path / "work/final/checkpoint.npz") as file:
+        found = [file[name] for name in file.files if name.startswith("weight_")]
+    assert all(np.isfinite(weight).all() for weight in found) and any(weight.any() for weight in found)
+
+
 def test_the_learning_rate_grows_with_the_batch_and_warms_up_in_a_straight_line() -> None:
     settings = ModelSettings(learning_rate=0.1, batch_size=32, reference_batch_size=16, warmup_epochs=2)
     rate = learning_rate(settings, all_rows=32, rows=128)

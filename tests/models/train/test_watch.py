@@ -105,6 +105,26 @@ def test_a_rank_that_is_done_is_not_missed(ranks, tmp_path):
         watch.look(began + second)
 
 
+def test_a_rank_that_is_done_does_not_hang(ranks, tmp_path):
+    watch, beats = ranks
+    began = begin(watch)
+    beats(replace(READING, place="", inside=""), WAITING)
+    with (tmp_path / "rank-1.log").open("a") as log:
+        log.write(f"{ENDED}0\n")
+    with pytest.raises(TrainingError, match=r"^rank 0 .*: no step for 100 s") as raised:
+        for second in range(0, 110, 5):
+            beats(WAITING)
+            watch.look(began + second)
+    assert "rank 1" not in str(raised.value)
+
+
+def test_a_beat_glued_to_other_words_is_heard_and_half_a_beat_is_passed_over():
+    beat = f"{MARK}{json.dumps(asdict(WAITING))}"
+    assert (
+        beats_in(f"a warning without an end {beat}\n{beat[:40]}{beat}\n{beat[:40]}\n{MARK}[]\n") == [WAITING] * 2
+    )
+
+
 def test_a_beat_of_which_half_is_written_waits_for_its_other_half(tmp_path):
     line = f"{MARK}{json.dumps(asdict(WAITING))}\n"
     watch = Watch([tmp_path / "rank-0.log"], SETTINGS)
@@ -112,6 +132,7 @@ def test_a_beat_of_which_half_is_written_waits_for_its_other_half(tmp_path):
         with (tmp_path / "rank-0.log").open("a") as log:
             log.write(half)
         watch.look()
+    assert watch._last == {0: WAITING}
     assert last_beat(tmp_path / "rank-0.log") == WAITING
 
 
