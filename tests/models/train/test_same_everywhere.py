@@ -112,8 +112,9 @@ def test_a_batch_in_parts_is_the_batch(trained: dict[int, Path]) -> None:
     assert_close((trained[2], "micro"), (trained[2], "float64"), 1e-10)
 
 
-@pytest.mark.parametrize(("fit", "tolerance"), [("fp16", 1e-3), ("half", 1e-2), ("brain", 5e-2)])
+@pytest.mark.parametrize(("fit", "tolerance"), [("fp16", 1e-4), ("half", 1e-4), ("brain", 1e-3)])
 def test_rounding_changes_the_weights_a_little(trained: dict[int, Path], fit: str, tolerance: float) -> None:
+    """By far less than the 0.02 that the training moves them."""
     assert_close((trained[2], fit), (trained[2], "sgd"), tolerance)
     pairs = zip(last_weights(trained[2], fit), last_weights(trained[2], "sgd"), strict=True)
     assert any((one != other).any() for one, other in pairs)
