@@ -17,7 +17,7 @@ from models.evaluate.calibration import logit_of_risk
 from models.evaluate.summary import Outcomes
 from models.feed.arrays import binary_targets, survival_targets
 from models.feed.batches import Batch
-from models.train.losses import nll_cox, risk_from_logits
+from models.train.losses import nll_cox, nll_logistic_hazard, risk_from_logits
 
 Floats = npt.NDArray[np.float64]
 BEFORE_LOGITS = ("time", "event", "weight")
@@ -43,9 +43,8 @@ def loss_sums(people: Floats, manifest: Manifest, cox: bool) -> Floats:
     targets = (
         binary_targets(event) if manifest.kind == "binary" else survival_targets(time, event > 0, _edges(manifest))
     )
-    # log(1 + exp(x)) - event x is the Bernoulli draw's negative log likelihood.
-    each = targets["at_risk"] * (np.logaddexp(0, logits) - targets["events"] * logits)
-    return np.array([(weight[:, None] * each).sum(), weight.sum(), len(people)])
+    events, at_risk = (targets[name].astype(np.float64) for name in ("events", "at_risk"))
+    return np.array([float(nll_logistic_hazard(logits, events, at_risk, weight)), weight.sum(), len(people)])
 
 
 def measures(people: Floats, manifest: Manifest, cox: bool) -> dict[str, float]:
