@@ -1,6 +1,6 @@
 """The compiled steps: one averaged update over all ranks, and the logits of a batch."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,6 +15,9 @@ from models.feed.batches import Batch
 from models.train.losses import nll_cox, nll_logistic_hazard
 
 SGD_MOMENTUM = 0.9
+# Gradients travel in buffers of about this size: few enough that waits are few, and the first is on its way
+# while the next is computed. Which gradients share one is fixed, so that the digits do not hang on timing.
+BUFFER_BYTES = 25 * 2**20
 
 
 class Forward:
@@ -22,7 +25,7 @@ class Forward:
 
     def __init__(self, network: keras.Model, batch_rows: int) -> None:
         self._network, self._specification = network, _inputs(network, batch_rows)
-        self._logits = tf.function(self._call, input_signature=[self._specification])
+        self._logits = _compiled(self._call, self._specification)
 
     def __call__(self, batch: Batch) -> npt.NDArray[Any]:
         """Logits [rows, K] of this rank's people."""
@@ -46,8 +49,8 @@ class Steps:
         self._all_rows = batch_rows * hvd.size()
         self.optimizer = _optimizer(settings, self._all_rows, rows)
         self.optimizer.build(network.trainable_variables)
-        signature = [_inputs(network, batch_rows) | _targets(batch_rows), tf.TensorSpec([], tf.float32)]
-        self._train = tf.function(self._update, input_signature=signature)
+        given = _inputs(network, batch_rows) | _targets(batch_rows)
+        self._train = _compiled(self._update, given, tf.TensorSpec([], tf.float32))
 
     def train(self, batch: Batch) -> npt.NDArray[np.float64]:
         """One update. Loss sum, weight sum and people over all ranks; float64 [3]."""
@@ -123,10 +126,15 @@ class Steps:
         return tf.cast(loss, logits.dtype), tf.cast(tf.reduce_sum(own[:, 2] * own[:, 3]), logits.dtype)
 
     def _over_ranks(self, gradients: list[Any], sums: Any) -> list[Any]:
+        """Gradients and sums, each summed over the ranks."""
         if self._settings.gradient_compression == "none":
-            return list(hvd.grouped_allreduce([*gradients, sums], op=hvd.Sum))
-        small = [tf.cast(gradient, tf.float16) for gradient in gradients]
-        return [*hvd.grouped_allreduce(small, op=hvd.Sum), hvd.allreduce(sums, op=hvd.Sum)]
+            return _summed([*gradients, sums])
+        return [*_summed([tf.cast(gradient, tf.float16) for gradient in gradients]), *_summed([sums])]
+
+
+def _compiled(function: Callable[..., Any], *signature: Any) -> Any:
+    """Without autograph, which our functions do not need and whose temporary files a killed rank leaves behind."""
+    return tf.function(function, input_signature=signature, autograph=False)
 
 
 @contextmanager
@@ -159,6 +167,29 @@ def learning_rate(settings: ModelSettings, all_rows: int, rows: int) -> Any:
         return rate
     schedules = keras.optimizers.schedules
     return schedules.PolynomialDecay(rate / (updates + 1), updates, end_learning_rate=rate, power=1.0)
+
+
+def _summed(tensors: list[Any]) -> list[Any]:
+    """Each tensor summed over the ranks; all are of one type."""
+    found = []
+    for number, buffer in enumerate(_buffers(tensors)):
+        flat = tf.concat([tf.reshape(tensor, [-1]) for tensor in buffer], 0)
+        summed = hvd.allreduce(flat, op=hvd.Sum, name=f"{flat.dtype.name}_sums_{number}")
+        parts = tf.split(summed, [tensor.shape.num_elements() for tensor in buffer])
+        found += [tf.reshape(part, tensor.shape) for part, tensor in zip(parts, buffer, strict=True)]
+    return found
+
+
+def _buffers(tensors: list[Any]) -> list[list[Any]]:
+    """The tensors in their order, in runs that end when `BUFFER_BYTES` are reached."""
+    found, room = list[list[Any]](), 0
+    for tensor in tensors:
+        if room <= 0:
+            found.append([])
+            room = BUFFER_BYTES
+        found[-1].append(tensor)
+        room -= tensor.shape.num_elements() * tensor.dtype.size
+    return found
 
 
 def _split(arrays: dict[str, Any], parts: int) -> Iterator[dict[str, Any]]:

@@ -1,7 +1,7 @@
 """What ranks cost: two against one, and Horovod against none, on a network of about a million weights.
 
-One thread a rank, the same rows a rank and step (weak scaling), runs of one and of two ranks in turn. The
-figures are the training's own rows per second, the first epoch (which compiles) left out.
+One core and one thread a rank, the same rows a rank and step (weak scaling), runs of one and of two ranks in
+turn. The figures are the training's own rows per second, the first epoch (which compiles) left out.
 """
 
 import json
@@ -9,6 +9,8 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -27,15 +29,15 @@ HOME = Path("build/bench/scaling")
 
 COLUMNS = 512
 UNITS = 900
-ROWS_PER_STEP = 512
-STEPS = 24
-EPOCHS = 5
-ROUNDS = 3
+ROWS_PER_STEP = 2048
+STEPS = 8
+EPOCHS = 6
+ROUNDS = 5
 # The same training in one process that never asks Horovod for a sum.
 WITHOUT_HOROVOD = """
 import sys
 import horovod.tensorflow as hvd
-hvd.grouped_allreduce = lambda tensors, op: tensors
+hvd.allreduce = lambda tensor, **_: tensor
 from models.train.rank import train_rank
 train_rank(open(sys.argv[1]).read())
 """
@@ -76,6 +78,12 @@ def _train(folder: Path, ranks: int) -> list[dict[str, float]]:
     """One training; 0 ranks is a process of its own, without Horovod's sums."""
     folder.mkdir(parents=True)
     job = _job(folder, max(ranks, 1))
+    with _cores(max(ranks, 1)):
+        _start(job, folder, ranks)
+    return json.loads((folder / "work/final/history.json").read_text())[1:]
+
+
+def _start(job: TrainJob, folder: Path, ranks: int) -> None:
     if ranks:
         launch(job, LaunchSettings(ranks=ranks))
     else:
@@ -84,7 +92,17 @@ def _train(folder: Path, ranks: int) -> list[dict[str, float]]:
         # As the rank itself would say, were TensorFlow not imported before it can.
         environment = {**os.environ, "PYTHONPATH": str(Path.cwd()), "TF_ENABLE_ONEDNN_OPTS": "0"}
         subprocess.run([sys.executable, "-c", WITHOUT_HOROVOD, str(file)], check=True, env=environment)
-    return json.loads((folder / "work/final/history.json").read_text())[1:]
+
+
+@contextmanager
+def _cores(count: int) -> Iterator[None]:
+    """Processes started inside may use so many cores; a rank takes one thread for each of its cores."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(before)[:count])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def _job(folder: Path, ranks: int) -> TrainJob:
