@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from features.contract.errors import DataGateError
-from models.feed.schema import REBUILD, Schema
+from models.feed.schema import REBUILD, Schema, Sequence
 
 Array = npt.NDArray[Any]
 
@@ -20,7 +20,8 @@ class Columns:
     """Rows of the columns of a schema.
 
     `scalars` is float32 [rows, k], side by side in the order of `names`; `wide` has float32
-    [rows, length] for a list, uint8 [rows, length] for an image, object [rows] for a text.
+    [rows, length] for a list, uint8 [rows, length] for an image, object [rows] for a text. A sequence
+    is float32 [rows, longest, width], 0 after its end, and `<name>_steps`, int32 [rows], says where that is.
     """
 
     names: tuple[str, ...]
@@ -36,11 +37,9 @@ class Columns:
 
     def fits(self, schema: Schema, rows: int) -> bool:
         """Whether there is room for so many rows of this schema."""
-        widths = {**schema.lists, **schema.images}
-        same = all(self.wide[name].shape[1:] == (n,) for name, n in widths.items() if name in self.wide)
-        kinds = all(self.wide[name].dtype == np.uint8 for name in schema.images if name in self.wide)
-        names = self.names == tuple(schema.scalars) and set(self.wide) == {*widths, *schema.texts}
-        return names and same and kinds and len(self) >= rows
+        return (
+            self.names == tuple(schema.scalars) and _kinds(self) == _kinds(empty(schema, 0)) and len(self) >= rows
+        )
 
     def rows(self, start: int, stop: int) -> "Columns":
         """Some of the rows, in the same memory."""
@@ -57,9 +56,16 @@ class Columns:
         yield from ((array, other.wide[name]) for name, array in self.wide.items())
 
 
+def _kinds(columns: Columns) -> dict[str, Any]:
+    return {name: (array.shape[1:], array.dtype) for name, array in columns.wide.items()}
+
+
 def empty(schema: Schema, rows: int) -> Columns:
     """Room for so many rows; what it holds is undefined."""
     wide: dict[str, Array] = {name: np.empty((rows, n), np.float32) for name, n in schema.lists.items()}
+    for name, sequence in schema.sequences.items():
+        wide[name] = np.empty((rows, sequence.longest, sequence.width), np.float32)
+        wide[f"{name}_steps"] = np.empty(rows, np.int32)
     wide |= {name: np.empty((rows, n), np.uint8) for name, n in schema.images.items()}
     wide |= {name: np.empty(rows, object) for name in schema.texts}
     return Columns(tuple(schema.scalars), np.empty((rows, len(schema.scalars)), np.float32), wide)
@@ -72,6 +78,8 @@ def decode(rows: Any, schema: Schema) -> Columns:
     row of another length than declared.
     """
     wide: dict[str, Array] = {name: _list(rows, name, n) for name, n in schema.lists.items()}
+    for name, sequence in schema.sequences.items():
+        wide[name], wide[f"{name}_steps"] = _sequence(rows, name, sequence)
     wide |= {name: _image(rows, name, n) for name, n in schema.images.items()}
     wide |= {name: _column(rows, name).to_numpy(zero_copy_only=False) for name in schema.texts}
     scalars = np.empty((rows.num_rows, len(schema.scalars)), np.float32)
@@ -91,8 +99,24 @@ def _scalar(rows: Any, name: str) -> Array:
 def _list(rows: Any, name: str, length: int) -> Array:
     column = _column(rows, name)
     _check_lengths(name, pc.list_value_length(column), length, "values")
-    values = column.flatten().cast(pa.float32()).to_numpy(zero_copy_only=False)
-    return np.asarray(values, np.float32).reshape(len(column), length)
+    return _floats(column).reshape(len(column), length)
+
+
+def _sequence(rows: Any, name: str, declared: Sequence) -> tuple[Array, npt.NDArray[np.int32]]:
+    column = _column(rows, name)
+    lengths = pc.list_value_length(column).to_numpy(zero_copy_only=False)
+    wrong = lengths[(lengths % declared.width > 0) | (lengths > declared.values)]
+    if len(wrong):
+        expected = f"at most {declared.longest} steps of {declared.width}"
+        raise DataGateError(f"column {name}: a row has {wrong[0]} values, expected {expected}; {REBUILD}")
+    padded = np.zeros((len(column), declared.values), np.float32)
+    padded[np.arange(declared.values) < lengths[:, None]] = _floats(column)
+    return padded.reshape(-1, declared.longest, declared.width), (lengths // declared.width).astype(np.int32)
+
+
+def _floats(column: pa.Array) -> npt.NDArray[np.float32]:
+    """The values of all rows one after the other; a null is NaN."""
+    return np.asarray(column.flatten().cast(pa.float32()).to_numpy(zero_copy_only=False), np.float32)
 
 
 def _image(rows: Any, name: str, length: int) -> Array:

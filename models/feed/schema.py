@@ -1,7 +1,7 @@
 """The columns that a feed reads, as declared, and whether a file has them so.
 
-The rule of nulls: a value inside a list may be null and is then missing (NaN). A null anywhere else,
-a whole list or image included, is refused.
+The rule of nulls: a value inside a list or sequence may be null and is then missing (NaN). A null anywhere
+else, a whole list or image included, is refused.
 """
 
 from collections.abc import Mapping
@@ -17,24 +17,39 @@ IMAGING = "imaging"
 REBUILD = "run build_features again"
 
 
+@dataclass(frozen=True, slots=True)
+class Sequence:
+    """A list column of float32 that holds up to `longest` steps of `width` values each, step by step."""
+
+    longest: int
+    width: int
+
+    @property
+    def values(self) -> int:
+        """Of a row of full length."""
+        return self.longest * self.width
+
+
 @dataclass(frozen=True)
 class Schema:
     """What is read: `scalars` by name and type, `lists` of float32 and `images` of uint8 by name and
-    values per row, `texts` by name."""
+    values per row, `texts` and `sequences` by name."""
 
     scalars: Mapping[str, pa.DataType] = field(default_factory=dict)
     lists: Mapping[str, int] = field(default_factory=dict)
     images: Mapping[str, int] = field(default_factory=dict)
     texts: tuple[str, ...] = ()
+    sequences: Mapping[str, Sequence] = field(default_factory=dict)
 
     @property
     def columns(self) -> list[str]:
-        return [*self.scalars, *self.lists, *self.images, *self.texts]
+        return [*self.scalars, *self.lists, *self.sequences, *self.images, *self.texts]
 
     @property
     def row_bytes(self) -> int:
         """Bytes of a decoded row, texts left out."""
-        return 4 * len(self.scalars) + 4 * sum(self.lists.values()) + sum(self.images.values())
+        padded = sum(sequence.values + 1 for sequence in self.sequences.values())
+        return 4 * (len(self.scalars) + sum(self.lists.values()) + padded) + sum(self.images.values())
 
 
 def input_schema(manifest: Manifest, modalities: list[str]) -> Schema:
@@ -79,7 +94,7 @@ def _fits(kind: pa.DataType, name: str, declared: Schema) -> bool:
         return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
     if name in declared.texts:
         return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
-    if pa.types.is_fixed_size_list(kind) and kind.list_size != declared.lists[name]:
+    if pa.types.is_fixed_size_list(kind) and kind.list_size != declared.lists.get(name):
         return False
     lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
     return any(test(kind) for test in lists) and bool(pa.types.is_float32(kind.value_type))
@@ -90,6 +105,8 @@ def _expected(name: str, declared: Schema) -> str:
         return str(declared.scalars[name])
     if name in declared.images:
         return "binary"
+    if name in declared.sequences:
+        return "a list of float of any length"
     return "string" if name in declared.texts else f"a list of {declared.lists[name]} float"
 
 
