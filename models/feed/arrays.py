@@ -9,6 +9,7 @@ import pyarrow as pa
 from features.contract.errors import DataGateError
 from features.contract.manifest import Manifest, Statistics
 from models.feed.columns import Columns, decode
+from models.feed.memory import aligned
 from models.feed.schema import IMAGING, REBUILD, input_schema
 
 Floats = npt.NDArray[np.float32]
@@ -36,8 +37,8 @@ def network_inputs(
         has, values = columns[f"has_{modality}"][:, None], columns[f"x_{modality}"]
         if modality == IMAGING:
             shape = (len(values), *(manifest.image_shape or []))
-            pixels = np.divide(values.reshape(shape), 255, dtype=np.float32)
-            arrays[modality] = pixels * has[:, :, None, None]
+            pixels = np.divide(values.reshape(shape), 255, out=aligned(shape, np.float32), dtype=np.float32)
+            arrays[modality] = np.multiply(pixels, has[:, :, None, None], out=pixels)
         else:
             arrays[modality] = _standardised(values, statistics[modality], has)
         arrays[f"has_{modality}"] = has
@@ -81,7 +82,11 @@ def survival_targets(
 
 def _standardised(values: Floats, statistics: Statistics, has: Floats) -> Floats:
     """Standardised values beside missing flags; float32 [B, 2n]."""
-    missing = np.isnan(values)
-    standard = (values - np.asarray(statistics.mean, np.float32)) / np.asarray(statistics.std, np.float32)
+    rows, n = values.shape
+    both, missing = aligned((rows, 2 * n), np.float32), np.isnan(values)
+    standard = np.subtract(values, np.asarray(statistics.mean, np.float32), out=both[:, :n])
+    standard /= np.asarray(statistics.std, np.float32)
     standard[missing] = 0.0
-    return np.concatenate([standard * has, missing * has], axis=1, dtype=np.float32)
+    standard *= has
+    np.multiply(missing, has, out=both[:, n:])
+    return both

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from features.contract.errors import DataGateError
+from models.feed.memory import aligned
 from models.feed.schema import REBUILD, Schema, Sequence
 
 Array = npt.NDArray[Any]
@@ -62,13 +63,13 @@ def _kinds(columns: Columns) -> dict[str, Any]:
 
 def empty(schema: Schema, rows: int) -> Columns:
     """Room for so many rows; what it holds is undefined."""
-    wide: dict[str, Array] = {name: np.empty((rows, n), np.float32) for name, n in schema.lists.items()}
+    wide: dict[str, Array] = {name: aligned((rows, n), np.float32) for name, n in schema.lists.items()}
     for name, sequence in schema.sequences.items():
-        wide[name] = np.empty((rows, sequence.longest, sequence.width), np.float32)
+        wide[name] = aligned((rows, sequence.longest, sequence.width), np.float32)
         wide[f"{name}_steps"] = np.empty(rows, np.int32)
-    wide |= {name: np.empty((rows, n), np.uint8) for name, n in schema.images.items()}
+    wide |= {name: aligned((rows, n), np.uint8) for name, n in schema.images.items()}
     wide |= {name: np.empty(rows, object) for name in schema.texts}
-    return Columns(tuple(schema.scalars), np.empty((rows, len(schema.scalars)), np.float32), wide)
+    return Columns(tuple(schema.scalars), aligned((rows, len(schema.scalars)), np.float32), wide)
 
 
 def decode(rows: Any, schema: Schema) -> Columns:

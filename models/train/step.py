@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from features.contract.settings import ModelSettings
 from models.feed.batches import Batch
+from models.feed.memory import tensor
 from models.train.losses import nll_cox, nll_logistic_hazard
 
 SGD_MOMENTUM = 0.9
@@ -29,7 +30,7 @@ class Forward:
 
     def __call__(self, batch: Batch) -> npt.NDArray[Any]:
         """Logits [rows, K] of this rank's people."""
-        given = {name: batch.arrays[name] for name in self._specification}
+        given = {name: tensor(batch.arrays[name]) for name in self._specification}
         return np.asarray(self._logits(given).numpy()[: batch.rows])
 
     def _call(self, arrays: dict[str, Any]) -> Any:
@@ -54,7 +55,8 @@ class Steps:
 
     def train(self, batch: Batch) -> npt.NDArray[np.float64]:
         """One update. Loss sum, weight sum and people over all ranks; float64 [3]."""
-        return np.asarray(self._train(batch.arrays, np.float32(batch.rows)), np.float64)
+        given = {name: tensor(array) for name, array in batch.arrays.items()}
+        return np.asarray(self._train(given, np.float32(batch.rows)), np.float64)
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """All that a step changes: weights, the optimizer's variables, how often each seed was drawn from."""
@@ -173,22 +175,22 @@ def _summed(tensors: list[Any]) -> list[Any]:
     """Each tensor summed over the ranks; all are of one type."""
     found = []
     for number, buffer in enumerate(_buffers(tensors)):
-        flat = tf.concat([tf.reshape(tensor, [-1]) for tensor in buffer], 0)
+        flat = tf.concat([tf.reshape(one, [-1]) for one in buffer], 0)
         summed = hvd.allreduce(flat, op=hvd.Sum, name=f"{flat.dtype.name}_sums_{number}")
-        parts = tf.split(summed, [tensor.shape.num_elements() for tensor in buffer])
-        found += [tf.reshape(part, tensor.shape) for part, tensor in zip(parts, buffer, strict=True)]
+        parts = tf.split(summed, [one.shape.num_elements() for one in buffer])
+        found += [tf.reshape(part, one.shape) for part, one in zip(parts, buffer, strict=True)]
     return found
 
 
 def _buffers(tensors: list[Any]) -> list[list[Any]]:
     """The tensors in their order, in runs that end when `BUFFER_BYTES` are reached."""
     found, room = list[list[Any]](), 0
-    for tensor in tensors:
+    for one in tensors:
         if room <= 0:
             found.append([])
             room = BUFFER_BYTES
-        found[-1].append(tensor)
-        room -= tensor.shape.num_elements() * tensor.dtype.size
+        found[-1].append(one)
+        room -= one.shape.num_elements() * one.dtype.size
     return found
 
 

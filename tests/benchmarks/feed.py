@@ -24,6 +24,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import tensorflow as tf
 
+from models.feed.memory import tensor
 from models.feed.plan import Part, shard
 from models.feed.reader import Kept, batches
 from models.feed.schema import Schema
@@ -62,7 +63,7 @@ def ours(table: Fed) -> Iterator[Any]:
     parts = [Part(row["file"], row["row_group"], row["rows"]) for row in plan]
     schema = _schema(table)
     for columns in batches(shard(parts, 0, 1, 1, 0, BATCH_ROWS), schema, KEPT[table.name]):
-        yield columns["x"] if schema.lists or schema.images else columns.scalars
+        yield tensor(columns["x"] if schema.lists or schema.images else columns.scalars)
 
 
 def plain(table: Fed) -> Iterator[Any]:

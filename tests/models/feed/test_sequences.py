@@ -52,7 +52,7 @@ def test_a_sequence_that_is_null_is_refused():
 @pytest.mark.parametrize("kind", [pa.list_(pa.float64()), pa.list_(pa.float32(), 6), pa.float32()])
 def test_a_column_of_another_type_is_named(tmp_path, kind):
     table = pa.table({"row": pa.array([], pa.float32()), "visits": pa.array([], kind)})
-    with pytest.raises(DataGateError, match="column visits is .*, expected a list of float of any length"):
+    with pytest.raises(DataGateError, match=r"column visits is .*, expected a list of float of any length"):
         check_part(written(tmp_path, table, 1)[0], VISITS)
 
 
