@@ -22,7 +22,7 @@ from models.feed.schema import REBUILD, Schema, check_types
 # One decodes while another waits for its file.
 WORKERS = 2
 # A row group is decoded in runs of rows of about so many bytes.
-CHUNK_BYTES = 2**22
+CHUNK_BYTES = 2**20
 CHUNK_ROWS = (64, 16_384)
 STREAM_BYTES = 2**18
 POLL_SECONDS = 0.001
