@@ -29,12 +29,22 @@ def prepare(deterministic: bool, gpu: str | None = None) -> None:
         os.environ |= {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": gpu}
 
 
-def configure(tf: Any, local_rank: int, local_size: int, deterministic: bool) -> None:
-    """Threads, determinism and this rank's GPU; call it before the first operation."""
-    cores = len(os.sched_getaffinity(0))
-    threads = 1 if deterministic else max(1, cores // local_size)
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
-    tf.config.threading.set_inter_op_parallelism_threads(max(1, cores // local_size))
+def take_cores(local_rank: int, local_size: int) -> None:
+    """Keep this process to its share of the cores it may use; call it before it starts a thread.
+
+    Ranks wait for each other in every step: one whose threads the system moves onto another's core keeps all
+    of them waiting.
+    """
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, cores[local_rank % len(cores) :: local_size])
+
+
+def configure(tf: Any, local_rank: int, sharing: int, deterministic: bool) -> None:
+    """Threads, determinism and this rank's GPU; call it before the first operation. `sharing` ranks use the
+    cores that this process may."""
+    threads = max(1, len(os.sched_getaffinity(0)) // sharing)
+    tf.config.threading.set_intra_op_parallelism_threads(1 if deterministic else threads)
+    tf.config.threading.set_inter_op_parallelism_threads(threads)
     if deterministic:
         tf.config.experimental.enable_op_determinism()
     devices = tf.config.list_physical_devices("GPU")

@@ -13,7 +13,7 @@ from types import TracebackType
 from features.contract.errors import ExitCode, RiskloomError, from_system
 from features.contract.paths import Location
 from models.train import heartbeat
-from models.train.environment import configure, prepare
+from models.train.environment import configure, prepare, take_cores
 from models.train.fit import Fit, TrainJob
 
 # Set by the launchers of one machine.
@@ -41,7 +41,8 @@ def train_rank(job_json: str, gpu: str | None = None) -> None:
 
     hvd.init()
     try:
-        configure(tf, hvd.local_rank(), hvd.local_size(), job.deterministic)
+        sharing = 1 if LAUNCHER_PID in os.environ else hvd.local_size()
+        configure(tf, hvd.local_rank(), sharing, job.deterministic)
         for fit in job.fits:
             _train(job, fit)
     finally:
@@ -81,6 +82,7 @@ def main() -> None:
     if LOG_FOLDER in os.environ:
         _log_to(Path(os.environ[LOG_FOLDER]) / f"rank-{os.environ['HOROVOD_RANK']}.log")
     if LAUNCHER_PID in os.environ:
+        take_cores(int(os.environ["HOROVOD_LOCAL_RANK"]), int(os.environ["HOROVOD_LOCAL_SIZE"]))
         threading.Thread(target=_end_with, args=(int(os.environ[LAUNCHER_PID]),), daemon=True).start()
     with as_a_rank():
         train_rank(Location(sys.argv[1]).read_bytes().decode())

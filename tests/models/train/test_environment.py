@@ -8,7 +8,7 @@ from unittest import mock
 import pytest
 
 from models.train import spark_launch
-from models.train.environment import configure, prepare
+from models.train.environment import configure, prepare, take_cores
 
 UUID = "GPU-8f6d7c1a"
 
@@ -72,3 +72,15 @@ def test_ranks_of_one_machine_share_its_gpus_in_turn():
 def test_the_numbers_of_gpus_are_those_that_sparks_discovery_found():
     prepare(True, "1")
     assert os.environ["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+
+
+@pytest.mark.parametrize(("cores", "ranks"), [(1, 1), (2, 1), (2, 2), (2, 4), (5, 2), (16, 3)])
+def test_ranks_of_one_machine_share_its_cores_evenly(cores, ranks, monkeypatch):
+    taken = []
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(10, 10 + cores)))
+    monkeypatch.setattr(os, "sched_setaffinity", lambda _, share: taken.append(share))
+    for rank in range(ranks):
+        take_cores(rank, ranks)
+    uses = [sum(core in share for share in taken) for core in range(10, 10 + cores)]
+    assert max(uses) - min(uses) <= max(0, ranks % cores) and min(uses) == max(1, ranks // cores)
+    assert max(map(len, taken)) - min(map(len, taken)) <= 1
