@@ -24,7 +24,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from features.contract.manifest import Manifest
-from features.contract.settings import BaselineSettings
+from features.contract.training_settings import BaselineSettings
 from models.evaluate.metrics import Floats
 from models.evaluate.summary import Outcomes
 

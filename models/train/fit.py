@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pydantic import TypeAdapter
 
 from features.contract.manifest import Manifest
-from features.contract.settings import ModelSettings
+from features.contract.training_settings import ModelSettings
 from models.feed.plan import Part
 
 

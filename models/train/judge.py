@@ -9,7 +9,8 @@ import pyarrow as pa
 
 from features.contract.manifest import Manifest
 from features.contract.paths import Location
-from features.contract.settings import BaselineSettings, TaskSettings
+from features.contract.settings import TaskSettings
+from features.contract.training_settings import BaselineSettings
 from models.evaluate.calibration import Calibrator, logit, logit_of_risk
 from models.evaluate.metrics import Floats
 from models.evaluate.results import Evaluation, Family

@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from features.contract.errors import ConfigError, TrainingError
+from features.contract.errors import TrainingError
 from features.contract.paths import Location
-from features.contract.settings import LaunchSettings
+from features.contract.training_settings import LaunchSettings
 from models.train.fit import TrainJob
 from models.train.horovod_servers import LOOPBACK, bind_servers
 from models.train.processes import Group, Process, failure, group, last_lines, python, reported, wait
@@ -25,10 +25,6 @@ def launch(job: TrainJob, settings: LaunchSettings, spark: "SparkSession | None"
     Raises TrainingError, or the rank's own kind of error, naming the rank that failed, its host, its last
     step and the end of its log; ClusterError for too few slots. This attempt's logs are in `work_uri`/logs.
     """
-    if settings.ranks > min(fit.model.batch_size // fit.model.micro_batches for fit in job.fits):
-        raise ConfigError(
-            f"launch.ranks: {settings.ranks} ranks cannot share a batch, or part of one, of fewer rows"
-        )
     (Location(job.work_uri) / "logs").delete()
     with _logs(Location(job.work_uri)) as logs, group(logs) as own:
         if settings.launcher == "spark":

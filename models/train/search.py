@@ -18,7 +18,8 @@ from features.contract.errors import TrainingError
 from features.contract.manifest import Manifest, read_manifest, read_plan
 from features.contract.paths import Location
 from features.contract.runs import Runs
-from features.contract.settings import SearchSettings, Settings, TaskSettings
+from features.contract.settings import Settings, TaskSettings
+from features.contract.training_settings import SearchSettings
 from models.evaluate.bootstrap import estimate
 from models.evaluate.calibration import logit_of_risk
 from models.evaluate.results import Estimate

@@ -10,7 +10,7 @@ from concurrent.futures import wait as wait_for
 from typing import TYPE_CHECKING
 
 from features.contract.errors import ClusterError, ConfigError, TrainingError
-from features.contract.settings import LaunchSettings
+from features.contract.training_settings import LaunchSettings
 from models.train.environment import HOROVOD
 from models.train.fit import TrainJob
 from models.train.heartbeat import beats_in

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from features.contract.settings import ModelSettings
+from features.contract.training_settings import ModelSettings
 from models.feed.batches import Batch
 from models.feed.memory import tensor
 from models.train.losses import nll_cox, nll_logistic_hazard

@@ -8,7 +8,7 @@ import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState, create_trial
 
-from features.contract.settings import ModelSettings, Range, SearchSettings
+from features.contract.training_settings import ModelSettings, Range, SearchSettings
 from models.train.trials import Trial
 
 

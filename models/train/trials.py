@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from features.contract.errors import TrainingError
-from features.contract.settings import SearchSettings
+from features.contract.training_settings import SearchSettings
 from models.evaluate.results import Estimate, Result
 
 SEARCH = "search.json"

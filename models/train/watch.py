@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 
 from features.contract.errors import TrainingError
-from features.contract.settings import LaunchSettings
+from features.contract.training_settings import LaunchSettings
 from models.train.heartbeat import ENDED, Beat, beats_in
 from models.train.progress import Tail
 

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from features.contract.manifest import Manifest
-from features.contract.settings import ModelSettings
+from features.contract.training_settings import ModelSettings
 
 
 def build_network(manifest: Manifest, settings: ModelSettings, modalities: list[str]) -> keras.Model:

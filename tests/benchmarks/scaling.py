@@ -19,7 +19,7 @@ from statistics import median
 import numpy as np
 import pyarrow as pa
 
-from features.contract.settings import LaunchSettings, ModelSettings
+from features.contract.training_settings import LaunchSettings, ModelSettings
 from models.train.fit import Fit, TrainJob
 from models.train.launch import launch
 from tests.benchmarks.claims import Row

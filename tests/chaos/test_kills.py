@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from features.contract.errors import TrainingError
-from features.contract.settings import LaunchSettings
+from features.contract.training_settings import LaunchSettings
 from models.train.fit import TrainJob
 from models.train.launch import launch
 from tests.chaos.dying_rank import Fate, meets
@@ -24,7 +24,7 @@ KILLS = 20
 LAUNCHER = """
 import sys
 from pathlib import Path
-from features.contract.settings import LaunchSettings
+from features.contract.training_settings import LaunchSettings
 from models.train.fit import TrainJob
 from models.train.launch import launch
 from tests.chaos.dying_rank import Fate, meets

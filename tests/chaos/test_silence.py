@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from features.contract.errors import TrainingError
-from features.contract.settings import LaunchSettings
+from features.contract.training_settings import LaunchSettings
 from models.train import horovod_servers
 from models.train import launch as launching
 from models.train.launch import launch

@@ -200,6 +200,22 @@ def test_a_search_outside_of_what_a_model_can_be_is_refused(study: Path, search:
     assert "(range)" not in str(error.value) and "(choices)" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["launch.ranks=257"], "257 ranks (launch.ranks) cannot share a batch of 256 rows in 1 parts"),
+        (
+            ["launch.ranks=3", "tasks.0.model.micro_batches=100"],
+            "a batch of 256 rows in 100 parts (micro_batches)",
+        ),
+    ],
+)
+def test_more_ranks_than_a_batch_has_rows_are_refused(study: Path, overrides: list[str], told: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_settings(str(study), overrides=overrides)
+    assert "tasks.t.model.batch_size: " in str(error.value) and told in str(error.value)
+
+
 def test_a_search_resolves_and_is_no_part_of_what_is_trained(study: Path, tmp_path: Path) -> None:
     without = load_settings(str(study)).task("t")
     space = "{tower_units: [[], [16, 8]], learning_rate: {low: 1e-4, high: 0.1, log: true}}"

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from features.contract.settings import BaselineSettings
+from features.contract.training_settings import BaselineSettings
 from models.evaluate.metrics import auroc, concordance
 from models.evaluate.summary import Outcomes
 from models.train.baseline import design_matrix, fit_baselines

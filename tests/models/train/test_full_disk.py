@@ -9,7 +9,7 @@ import pytest
 
 from features.contract.errors import ExitCode, TrainingError
 from features.contract.paths import Location
-from features.contract.settings import LaunchSettings
+from features.contract.training_settings import LaunchSettings
 from models.train.checkpoint import Keeper, identity_of
 from models.train.launch import launch
 from tests.chaos.dying_rank import Fate, meets
@@ -19,7 +19,7 @@ LAUNCHER = """
 import sys
 from pathlib import Path
 from features.contract.errors import RiskloomError
-from features.contract.settings import LaunchSettings
+from features.contract.training_settings import LaunchSettings
 from models.train.fit import TrainJob
 from models.train.launch import launch
 try:

@@ -21,7 +21,7 @@ import pytest
 import models
 from features.contract.errors import ConfigError, DataGateError, TrainingError
 from features.contract.paths import Location
-from features.contract.settings import LaunchSettings, ModelSettings
+from features.contract.training_settings import LaunchSettings, ModelSettings
 from models.train.fit import Fit, TrainJob
 from models.train.heartbeat import last_beat
 from models.train.launch import launch

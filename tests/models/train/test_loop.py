@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from features.contract.errors import TrainingError
-from features.contract.settings import LaunchSettings, ModelSettings
+from features.contract.training_settings import LaunchSettings, ModelSettings
 from models.train.fit import Fit, TrainJob
 from models.train.launch import launch
 from models.train.losses import risk_from_logits

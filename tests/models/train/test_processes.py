@@ -9,7 +9,7 @@ import tensorflow as tf
 from horovod.common.exceptions import HorovodInternalError
 
 from features.contract.errors import DataGateError
-from features.contract.settings import LaunchSettings
+from features.contract.training_settings import LaunchSettings
 from models.train.heartbeat import ENDED
 from models.train.processes import failure, group, python, reported, wait
 from models.train.rank import LOST_PEERS, ending

@@ -9,7 +9,7 @@ import pytest
 
 from features.contract.errors import TrainingError
 from features.contract.paths import Location
-from features.contract.settings import LaunchSettings
+from features.contract.training_settings import LaunchSettings
 from models.feed.plan import Progress
 from models.train.checkpoint import Keeper, State, encode, identity_of
 from models.train.fit import TrainJob

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
-from features.contract.settings import LaunchSettings, ModelSettings
+from features.contract.training_settings import LaunchSettings, ModelSettings
 from models.architecture import check_architecture
 from models.evaluate.calibration import censoring_weights
 from models.train.fit import Fit, TrainJob

@@ -18,7 +18,7 @@ from features.contract.config import resolved_yaml
 from features.contract.errors import ExitCode, TrainingError
 from features.contract.paths import Location
 from features.contract.runs import Runs, append_run
-from features.contract.settings import ModelSettings, SearchSettings
+from features.contract.training_settings import ModelSettings, SearchSettings
 from jobs import search_model
 from jobs.frame import pending, run_job
 from models.registry import HISTORY

@@ -7,7 +7,7 @@ import psutil
 import pytest
 
 from features.contract.errors import ClusterError, ConfigError
-from features.contract.settings import LaunchSettings
+from features.contract.training_settings import LaunchSettings
 from models.train import horovod_servers
 from models.train.launch import launch
 from tests.models.train.test_launch import job_in, weights

@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from features.contract.errors import TrainingError
-from features.contract.settings import LaunchSettings
+from features.contract.training_settings import LaunchSettings
 from models.train.heartbeat import ENDED, MARK, Beat, beats_in, last_beat
 from models.train.watch import Watch
 

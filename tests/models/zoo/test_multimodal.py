@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from features.contract.settings import ModelSettings
+from features.contract.training_settings import ModelSettings
 from models.architecture import check_architecture
 from models.feed.arrays import inputs
 from models.train.losses import risk_from_logits
