@@ -88,10 +88,12 @@ class Context:
 
     def work(self, name: str, key: str) -> Location:
         """A folder for what is not published. What an attempt with this code and `key` left there is kept,
-        so that a killed one goes on; that of any other is removed."""
+        so that a killed one goes on; that of any other is removed, and this is told."""
         folder = self.lake / f"_work/{name}"
         owner, mine = folder / "key", hashlib.sha256(f"{code_version()} {key}".encode()).hexdigest().encode()
         if not owner.exists() or owner.read_bytes() != mine:
+            if owner.exists():
+                log.warning("%s: removed what an attempt with other settings, tables or code had left", name)
             folder.delete()
             owner.write_bytes(mine)
         return folder

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from pyspark.sql import DataFrame, SparkSession
 
-from features.cohort.split import check_split
 from features.contract.errors import ConfigError
 from features.contract.paths import Location
 from features.contract.runs import Runs
@@ -41,7 +40,6 @@ def read_inputs(spark: SparkSession, lake: Location, runs: Runs, task: TaskSetti
 def check_task(settings: Settings, task: TaskSettings) -> None:
     """What no single section of the configuration can know about itself."""
     features, where = task.features, f"tasks.{task.name}"
-    check_split(task.split)
     if not (features.genomics or features.clinical or features.imaging):
         raise ConfigError(f"{where}.features: expected features of at least one modality")
     named = settings.genomics is not None and settings.genomics.gene_field is not None

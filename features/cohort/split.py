@@ -5,19 +5,10 @@ from typing import Any
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as sf
 
-from features.contract.errors import ConfigError
 from features.contract.manifest import Certificate
 from features.contract.settings import SplitSettings
 
 UNIFORM_BITS = 53
-
-
-def check_split(split: SplitSettings) -> None:
-    """Refuse shares that leave no one to train on."""
-    if split.held_out + split.tuning >= 1:
-        raise ConfigError("split: held_out and tuning together must be below 1; no one is left to train on")
-    if split.folds in (1, 2):
-        raise ConfigError(f"split.folds: {split.folds} leaves no one to train on; expected 0 or at least 3")
 
 
 def assign_split(people: DataFrame, split: SplitSettings) -> DataFrame:

@@ -160,12 +160,15 @@ def _make_absolute(document: Document) -> None:
 
 
 def _interpolate(value: Any, lake: str) -> Any:
-    """`{lake}` and `{lake_path}` in a string, defaults included, become the lake's URI and its path."""
+    """`{lake}` and `{lake_path}` in a string, defaults included, become the lake's URI and its path; what
+    should lie beside a lake on this machine becomes null where the lake is on HDFS."""
     if isinstance(value, dict):
         return {key: _interpolate(item, lake) for key, item in value.items()}
     if isinstance(value, list):
         return [_interpolate(item, lake) for item in value]
     if isinstance(value, str):
+        if "{lake_path}" in value and Location(lake).on_hdfs:
+            return None
         return value.replace("{lake}", lake).replace("{lake_path}", Location(lake).path)
     return value
 

@@ -274,6 +274,16 @@ class SplitSettings(Section):
     folds: Annotated[int, Field(ge=0, le=20)] = 0
     seed: Annotated[int, Field(ge=0)] = 1
 
+    @model_validator(mode="after")
+    def _leaves_people(self) -> Self:
+        if self.held_out + self.tuning >= 1:
+            raise ValueError("held_out and tuning together must be below 1; no one is left to train on")
+        if self.folds in (1, 2):
+            raise ValueError(f"folds: {self.folds} leaves no one to train on; expected 0 or at least 3")
+        if not self.held_out and not self.folds:
+            raise ValueError("held_out and folds are both 0, so nothing could be judged")
+        return self
+
 
 class ScoringSettings(Section):
     """The scoring date, and the ascending risk thresholds between the bands."""
@@ -338,10 +348,18 @@ class TaskSettings(Section):
 
 
 class TrackingSettings(Section):
-    """Where the submitting side writes trainings: MLflow's `uri`, TensorBoard's folder; null writes none."""
+    """Where the submitting side writes trainings: MLflow's `uri`, TensorBoard's folder on this machine; null
+    writes none. By default beside a lake on this machine."""
 
     uri: str | None = "sqlite:///{lake_path}.mlflow.db"
     tensorboard: str | None = "{lake_path}.tensorboard"
+
+    @field_validator("tensorboard")
+    @classmethod
+    def _is_local(cls, folder: str | None) -> str | None:
+        if folder and "://" in folder:
+            raise ValueError(f"expected a folder of this machine or null, not {folder}")
+        return folder
 
 
 class Settings(Section):

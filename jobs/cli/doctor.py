@@ -14,6 +14,7 @@ from rich.table import Table
 
 from features.contract.errors import ExitCode, RiskloomError
 from features.contract.paths import Location
+from features.contract.runs import Runs
 from jobs.script import answers
 
 PINNED = {
@@ -122,6 +123,7 @@ def _horovod() -> str:
 
 
 def _lake(lake: Location) -> str:
+    Runs.read(lake)  # first: against a NameNode that is away, a write tries on for minutes
     probe = lake / "_probe-doctor"
     probe.write_bytes(b"riskloom")
     probe.delete()

@@ -6,7 +6,7 @@ import typer
 from rich.table import Table
 
 from features.contract.config import load_settings
-from features.contract.errors import ConfigError
+from features.contract.errors import RiskloomError
 from features.contract.paths import Location
 from features.contract.runs import Runs
 from features.contract.settings import Settings
@@ -46,11 +46,11 @@ def run(
     try:
         settings = load_settings(config, profile, raw, lake, overrides or ())
         stages = stages_between(first, last)
-    except ConfigError as error:
+        if dry_run:
+            _print_plan(settings, stages)
+            return
+    except RiskloomError as error:
         fail(error)
-    if dry_run:
-        _print_plan(settings, stages)
-        return
     summaries = _run_stages(stages, settings)
     _print_end(settings, summaries)
     raise typer.Exit(summaries[-1].exit_code)

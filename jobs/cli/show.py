@@ -6,9 +6,10 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from features.contract.errors import DataGateError, RiskloomError
+from features.contract.errors import ConfigError, DataGateError, RiskloomError
 from features.contract.paths import Location
 from features.contract.runs import Runs, open_delta
+from jobs.frame import NOT_TABLES
 from jobs.script import answers, fail
 
 LONGEST_CELL = 200
@@ -31,6 +32,9 @@ def show(
 
 def _show(lake: Location, table: str, rows: int) -> None:
     runs = Runs.read(lake)
+    if table.startswith(NOT_TABLES) and (run := runs.publisher(table)):
+        folder = f"reports/{run.run_id}" if table.startswith("reports/") else f"{table}/{run.wrote[table]}"
+        raise ConfigError(f"{table} is no table; what is published lies in {lake.uri}/{folder}")
     version = None if table == "runs" else runs.version(table)
     publisher = runs.publisher(table)
     found = open_delta(lake, table, version)
@@ -66,7 +70,7 @@ def _show_search(lake: Location, name: str, rows: int) -> None:
 def _record(row: dict[str, Any]) -> Table:
     """Its columns one below the other: a table here may have sixteen of them, and keys must stay whole."""
     grid = Table.grid(padding=(0, 2))
-    grid.add_column()
+    grid.add_column(min_width=max(map(len, row), default=0))
     grid.add_column(overflow="ignore", no_wrap=True)
     for name, value in row.items():
         grid.add_row(name, Text(_cell(value)))

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from features.contract.errors import DataGateError
 from models.feed.memory import aligned
-from models.feed.schema import REBUILD, Schema, Sequence
+from models.feed.schema import REBUILD, Schema, SequenceShape
 
 Array = npt.NDArray[Any]
 
@@ -30,7 +30,7 @@ class Columns:
     wide: dict[str, Array]
 
     def __getitem__(self, name: str) -> Array:
-        """One column, [rows] or [rows, length]."""
+        """One column, [rows, ...]."""
         return self.wide[name] if name in self.wide else self.scalars[:, self.names.index(name)]
 
     def __len__(self) -> int:
@@ -103,7 +103,7 @@ def _list(rows: Any, name: str, length: int) -> Array:
     return _floats(column).reshape(len(column), length)
 
 
-def _sequence(rows: Any, name: str, declared: Sequence) -> tuple[Array, npt.NDArray[np.int32]]:
+def _sequence(rows: Any, name: str, declared: SequenceShape) -> tuple[Array, npt.NDArray[np.int32]]:
     column = _column(rows, name)
     lengths = pc.list_value_length(column).to_numpy(zero_copy_only=False)
     wrong = lengths[(lengths % declared.width > 0) | (lengths > declared.values)]

@@ -21,9 +21,9 @@ from models.feed.schema import REBUILD, Schema, check_types
 
 # One decodes while another waits for its file.
 WORKERS = 2
-# A row group is decoded in runs of rows of about so many bytes.
+# A row group is decoded in runs of rows of about so many bytes, which fit a core's cache.
 CHUNK_BYTES = 2**20
-CHUNK_ROWS = (64, 16_384)
+CHUNK_ROWS = 16_384
 STREAM_BYTES = 2**18
 POLL_SECONDS = 0.001
 
@@ -64,10 +64,11 @@ class Reader:
     whose row group reaches beyond the ring waits until the user has come nearer. So with L lanes of l rows a
     step, row groups of at most R rows, and b bytes a decoded row (`Schema.row_bytes`) a rank holds at most
 
-        (2 R + 3 l) * L * b + workers * (CHUNK_BYTES + c) bytes
+        (2 R + 3 l) * L * b + workers * (4 max(CHUNK_BYTES, b) + c) bytes
 
     however slow its user is, c being what one worker holds of a file: `STREAM_BYTES` for each column on a local
-    disk, the compressed row group on HDFS. `kept` keeps the first part for the next pass.
+    disk, the compressed row group on HDFS; a run of rows is there as Arrow has it and, where it must be brought
+    into shape, up to three times more. `kept` keeps the first part for the next pass.
 
     Raises DataGateError (a file is gone, damaged, or not what the plan and the schema say) or
     ClusterError (HDFS does not answer) as soon as a worker meets it; the threads end with the `with`.
@@ -279,5 +280,4 @@ def _scatter(columns: Columns, places: Places, to: Columns) -> None:
 
 
 def _chunk_rows(schema: Schema) -> int:
-    low, high = CHUNK_ROWS
-    return max(low, min(high, CHUNK_BYTES // max(1, schema.row_bytes)))
+    return max(1, min(CHUNK_ROWS, CHUNK_BYTES // max(1, schema.row_bytes)))

@@ -5,7 +5,7 @@ else, a whole list or image included, is refused.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
@@ -18,7 +18,7 @@ REBUILD = "run build_features again"
 
 
 @dataclass(frozen=True, slots=True)
-class Sequence:
+class SequenceShape:
     """A list column of float32 that holds up to `longest` steps of `width` values each, step by step."""
 
     longest: int
@@ -39,7 +39,12 @@ class Schema:
     lists: Mapping[str, int] = field(default_factory=dict)
     images: Mapping[str, int] = field(default_factory=dict)
     texts: tuple[str, ...] = ()
-    sequences: Mapping[str, Sequence] = field(default_factory=dict)
+    sequences: Mapping[str, SequenceShape] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        names = [*self.columns, *(f"{name}_steps" for name in self.sequences)]
+        if len(set(names)) < len(names):
+            raise ValueError(f"a name stands for two things: {sorted(names)}")
 
     @property
     def columns(self) -> list[str]:
@@ -74,7 +79,7 @@ def training_schema(manifest: Manifest, modalities: list[str], person_key: bool 
     else:
         labels = {f"{outcome}_time": pa.float32(), f"{outcome}_event": pa.int8()}
     scalars = {**given.scalars, **labels, "weight": pa.float32()}
-    return Schema(scalars, given.lists, given.images, ("person_key",) if person_key else ())
+    return replace(given, scalars=scalars, texts=("person_key",) if person_key else ())
 
 
 def check_types(found: pa.Schema, declared: Schema) -> None:

@@ -17,8 +17,8 @@ KEPT_BYTES = {M_MMAP_THRESHOLD: 32 * 2**20, M_TRIM_THRESHOLD: 2**30}
 
 
 def prepare(deterministic: bool, gpu: str | None = None) -> None:
-    """Environment variables; call it before TensorFlow is imported. `gpu` (an index in the order of
-    nvidia-smi, or a UUID) is then the only one that this process sees."""
+    """The allocator and environment variables; call it before TensorFlow is imported. `gpu` (an index in the order
+    of nvidia-smi, or a UUID) is then the only one that this process sees."""
     _keep_freed_memory()
     for name, value in HOROVOD.items():
         os.environ.setdefault(name, value)
@@ -29,14 +29,17 @@ def prepare(deterministic: bool, gpu: str | None = None) -> None:
         os.environ |= {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": gpu}
 
 
-def take_cores(local_rank: int, local_size: int) -> None:
-    """Keep this process to its share of the cores it may use; call it before it starts a thread.
+def take_cores(local_rank: int, local_size: int) -> bool:
+    """Keep this thread, and those that it starts, to an equal share of the cores it may use, if there is one.
 
     Ranks wait for each other in every step: one whose threads the system moves onto another's core keeps all
-    of them waiting.
+    of them waiting, and so would one with a smaller share.
     """
     cores = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, cores[local_rank % len(cores) :: local_size])
+    if len(cores) % local_size:
+        return False
+    os.sched_setaffinity(0, cores[local_rank::local_size])
+    return True
 
 
 def configure(tf: Any, local_rank: int, sharing: int, deterministic: bool) -> None:

@@ -1,4 +1,4 @@
-"""A rank's sign of life: every few seconds a line in its log that tells where it stands.
+"""A rank's sign of life: every few seconds, and when a fit begins, a line in its log that tells where it stands.
 
 The line is written by a thread of its own, so that a rank which compiles, writes a checkpoint or waits
 for HDFS is seen to live; a rank that was stopped, or whose machine is gone, falls silent.
@@ -9,7 +9,6 @@ import os
 import socket
 import sys
 import threading
-import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -56,11 +55,16 @@ class _Standing:
 
 
 _standing = _Standing()
+# A rank that is lost soon after its first step is to be known by that step.
+_fit_begun = threading.Event()
 
 
 def note(fit: str, epoch: int, step: int) -> None:
     """This rank has the batch of that step (counted from 1) of that epoch (from 0) and begins it."""
+    begins = fit != _standing.at[0]
     _standing.at = fit, epoch, step
+    if begins:
+        _fit_begun.set()
 
 
 def start() -> None:
@@ -73,7 +77,8 @@ def _beat_on() -> None:
         # The disk of the logs may be full for a while.
         with suppress(OSError):
             beat()
-        time.sleep(BEAT_SECONDS)
+        _fit_begun.wait(BEAT_SECONDS)
+        _fit_begun.clear()
 
 
 def beat() -> None:

@@ -35,14 +35,17 @@ def train_rank(job_json: str, gpu: str | None = None) -> None:
     `gpu` is the address of the one to use; else ranks of one machine share those they see in turn.
     """
     job = TrainJob.from_json(job_json)
+    # In Spark's containers the cores are not ours to divide.
+    own_cores = LAUNCHER_PID in os.environ and take_cores(
+        int(os.environ["HOROVOD_LOCAL_RANK"]), int(os.environ["HOROVOD_LOCAL_SIZE"])
+    )
     prepare(job.deterministic, gpu)
     import horovod.tensorflow as hvd
     import tensorflow as tf
 
     hvd.init()
     try:
-        sharing = 1 if LAUNCHER_PID in os.environ else hvd.local_size()
-        configure(tf, hvd.local_rank(), sharing, job.deterministic)
+        configure(tf, hvd.local_rank(), 1 if own_cores else hvd.local_size(), job.deterministic)
         for fit in job.fits:
             _train(job, fit)
     finally:
@@ -82,7 +85,6 @@ def main() -> None:
     if LOG_FOLDER in os.environ:
         _log_to(Path(os.environ[LOG_FOLDER]) / f"rank-{os.environ['HOROVOD_RANK']}.log")
     if LAUNCHER_PID in os.environ:
-        take_cores(int(os.environ["HOROVOD_LOCAL_RANK"]), int(os.environ["HOROVOD_LOCAL_SIZE"]))
         threading.Thread(target=_end_with, args=(int(os.environ[LAUNCHER_PID]),), daemon=True).start()
     with as_a_rank():
         train_rank(Location(sys.argv[1]).read_bytes().decode())

@@ -119,13 +119,13 @@ def _trial(bench: Bench, number: int, settings: dict[str, Any], trials: Sequence
     fits = [_fit(bench, number, item, settings) for item in bench.rounds]
     try:
         bench.train(fits)
+        return _scored(bench, number, settings, fits)
     except TrainingError as error:
         if DIVERGED not in str(error):
             raise
         why = next(line for line in str(error).splitlines() if DIVERGED in line)
         log.warning("%s: trial %d has no score: %s", bench.task.name, number, why)
         return Trial(number=number, settings=settings)
-    return _scored(bench, number, settings, fits)
 
 
 def _fit(bench: Bench, number: int, item: Round, settings: dict[str, Any]) -> Fit:

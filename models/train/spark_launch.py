@@ -1,4 +1,4 @@
-"""Ranks as Spark tasks, through `horovod.spark.run`; on YARN each gets a container's cores."""
+"""Ranks as Spark tasks, through `horovod.spark.run`."""
 
 import os
 import re

@@ -203,7 +203,7 @@ def _split(arrays: dict[str, Any], parts: int) -> Iterator[dict[str, Any]]:
 
 def _inputs(network: keras.Model, batch_rows: int) -> dict[str, Any]:
     """What a network takes; [batch_rows, ...]."""
-    shapes = {name: tuple(tensor.shape[1:]) for name, tensor in network.input.items()}
+    shapes = {name: tuple(given.shape[1:]) for name, given in network.input.items()}
     return {name: tf.TensorSpec([batch_rows, *shape], tf.float32) for name, shape in shapes.items()}
 
 

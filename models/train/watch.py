@@ -62,9 +62,8 @@ class Watch:
             return
         left = [(rank, beat) for rank, beat in sorted(self._last.items()) if rank not in self._ended]
         hanging = [rank for rank, beat in left if not beat.waits_for_peers]
-        named = (
-            "; ".join(self._name(rank) for rank in hanging[:1] or [rank for rank, _ in left])
-            or "no rank has begun"
+        named = "; ".join(self._name(rank) for rank in hanging[:1] or [rank for rank, _ in left]) or (
+            "the launcher does not end" if self._ended else "no rank has begun"
         )
         raise TrainingError(f"{named}: no step for {limit} s (launch.stall_timeout_seconds); {AGAIN}")
 

@@ -137,6 +137,13 @@ def test_a_dry_run_says_what_would_run_and_runs_nothing(demo: Demo) -> None:
     assert versions(demo) == before
 
 
+@pytest.mark.parametrize("words", [["run", "conf/demo.yaml", "--dry-run"], ["doctor"]])
+def test_a_lake_that_is_away_is_told(words: list[str]) -> None:
+    asked = riskloom(*words, "--lake", "hdfs://127.0.0.1:1/lake")
+    assert asked.returncode == ExitCode.CLUSTER
+    assert "Traceback" not in asked.stderr and "cannot read" in asked.stdout + asked.stderr
+
+
 def test_a_prediction_is_traced_to_its_raw_files(demo: Demo) -> None:
     scored = next(row for row in demo.table("predictions").to_pylist() if row["status"] == "scored")
     traced = riskloom("trace", scored["person_key"], "--lake", demo.lake.uri)
@@ -167,6 +174,11 @@ def test_show_prints_rows_version_publisher_and_a_sample(demo: Demo) -> None:
     assert shown.returncode == 0
     assert f"{demo.table('training/t2d').num_rows:,} rows" in shown.stdout
     assert "published by build_features run" in shown.stdout
+    record = riskloom("show", "runs", "--rows", "1", "--lake", demo.lake.uri).stdout.splitlines()
+    assert any(line.startswith("config_digest  ") for line in record)
+    bundle = riskloom("show", "models/t2d", "--lake", demo.lake.uri)
+    assert bundle.returncode == ExitCode.CONFIG
+    assert f"models/t2d/{published_bundle(demo)}" in bundle.stderr
     missing = riskloom("show", "nowhere", "--lake", demo.lake.uri)
     assert missing.returncode == ExitCode.DATA_GATE
 

@@ -6,8 +6,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as sf
 
-from features.cohort.split import assign_split, certify, check_split
-from features.contract.errors import ConfigError
+from features.cohort.split import assign_split, certify
 from features.contract.settings import SplitSettings
 from tests.features.assembly.rows import by_person, key
 
@@ -66,9 +65,3 @@ def test_a_person_twice_is_fatal(spark: SparkSession, split: str) -> None:
     rows = rows.withColumn("x_clinical", sf.lit("x")).withColumn("has_clinical", sf.lit(True))
     with pytest.raises(AssertionError, match="not person-disjoint"):
         certify(rows)
-
-
-@pytest.mark.parametrize("split", [{"held_out": 0.6, "tuning": 0.4}, {"folds": 2}])
-def test_a_split_that_leaves_no_one_to_train_on_is_refused(split: dict[str, float]) -> None:
-    with pytest.raises(ConfigError, match="to train on"):
-        check_split(SplitSettings.model_validate(split))

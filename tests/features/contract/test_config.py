@@ -216,6 +216,31 @@ def test_more_ranks_than_a_batch_has_rows_are_refused(study: Path, overrides: li
     assert "tasks.t.model.batch_size: " in str(error.value) and told in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("split", "told"),
+    [
+        ("{held_out: 0.6, tuning: 0.4}", "held_out and tuning together must be below 1"),
+        ("{folds: 2}", "folds: 2 leaves no one to train on"),
+        ("{held_out: 0}", "held_out and folds are both 0"),
+    ],
+)
+def test_a_split_that_leaves_no_one_to_train_on_or_to_judge_is_refused(study: Path, split: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=r"tasks\.0\.split: ") as error:
+        load_settings(str(study), overrides=[f"tasks.0.split={split}"])
+    assert told in str(error.value)
+
+
+def test_curves_lie_beside_a_lake_of_this_machine_and_nowhere_by_default_else(study: Path) -> None:
+    here, there = load_settings(str(study), lake="/lakes/a"), load_settings(str(study), lake="hdfs://nn:9000/a")
+    assert (here.tracking.uri, here.tracking.tensorboard) == (
+        "sqlite:////lakes/a.mlflow.db",
+        "/lakes/a.tensorboard",
+    )
+    assert (there.tracking.uri, there.tracking.tensorboard) == (None, None)
+    with pytest.raises(ConfigError, match="expected a folder of this machine or null"):
+        load_settings(str(study), overrides=["tracking.tensorboard=hdfs://nn:9000/tb"])
+
+
 def test_a_search_resolves_and_is_no_part_of_what_is_trained(study: Path, tmp_path: Path) -> None:
     without = load_settings(str(study)).task("t")
     space = "{tower_units: [[], [16, 8]], learning_rate: {low: 1e-4, high: 0.1, log: true}}"

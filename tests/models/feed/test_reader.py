@@ -65,7 +65,7 @@ def test_the_order_does_not_depend_on_the_number_of_workers(tmp_path, table):
 
 
 def test_rows_come_in_the_order_of_the_plan_however_they_are_decoded(tmp_path, table, monkeypatch):
-    monkeypatch.setattr(reader, "CHUNK_ROWS", (4, 4))
+    monkeypatch.setattr(reader, "CHUNK_ROWS", 4)
     parts = tiny.write(tmp_path, "train", table, row_group=25)
     pieces = [Piece(parts[1], 3, 21, (7, 0, 1)), Piece(parts[0], 2, 9, None)]
     written = np.array(table["person_key"].to_pylist())
@@ -290,7 +290,7 @@ def test_an_error_is_told_while_another_worker_waits_for_room(tmp_path, monkeypa
 def test_a_row_group_that_gives_fewer_rows_than_it_has_is_named(tmp_path, table, monkeypatch):
     """Else rows of the pass before would stand in for them."""
     whole = pq.ParquetFile.iter_batches
-    monkeypatch.setattr(reader, "CHUNK_ROWS", (4, 4))
+    monkeypatch.setattr(reader, "CHUNK_ROWS", 4)
     monkeypatch.setattr(pq.ParquetFile, "iter_batches", lambda *given, **named: list(whole(*given, **named))[:-1])
     parts = tiny.write(tmp_path, "train", table, row_group=25)
     with pytest.raises(DataGateError, match=r"train.parquet: row group \d gave 24 of its 25 rows"):

@@ -9,9 +9,9 @@ from features.contract.errors import DataGateError
 from models.feed.columns import Columns, decode
 from models.feed.plan import Part, shard
 from models.feed.reader import Kept, batches, check_part
-from models.feed.schema import Schema, Sequence
+from models.feed.schema import Schema, SequenceShape
 
-VISITS = Schema(scalars={"row": pa.float32()}, sequences={"visits": Sequence(longest=3, width=2)})
+VISITS = Schema(scalars={"row": pa.float32()}, sequences={"visits": SequenceShape(longest=3, width=2)})
 FLOATS = pa.list_(pa.float32())
 
 
@@ -54,6 +54,11 @@ def test_a_column_of_another_type_is_named(tmp_path, kind):
     table = pa.table({"row": pa.array([], pa.float32()), "visits": pa.array([], kind)})
     with pytest.raises(DataGateError, match=r"column visits is .*, expected a list of float of any length"):
         check_part(written(tmp_path, table, 1)[0], VISITS)
+
+
+def test_a_name_for_two_things_is_refused():
+    with pytest.raises(ValueError, match="a name stands for two things"):
+        Schema(scalars={"visits_steps": pa.float32()}, sequences=VISITS.sequences)
 
 
 def test_each_row_is_fed_once_with_its_own_steps_on_one_rank_and_on_two(tmp_path):

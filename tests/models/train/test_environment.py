@@ -1,4 +1,5 @@
-"""Which GPU a rank takes: the one that Spark gave to its task, else one of those it sees, by its local rank."""
+"""What a rank takes of its machine: the GPU that Spark gave to its task, else one of those it sees, by its local
+rank; and its share of the cores."""
 
 import os
 from contextlib import nullcontext
@@ -7,7 +8,7 @@ from unittest import mock
 
 import pytest
 
-from models.train import spark_launch
+from models.train import environment, spark_launch
 from models.train.environment import configure, prepare, take_cores
 
 UUID = "GPU-8f6d7c1a"
@@ -31,9 +32,9 @@ class FakeTensorFlow:
 
 
 @pytest.fixture(autouse=True)
-def environment():
-    """Whatever a test sets is undone."""
-    with mock.patch.dict(os.environ):
+def process():
+    """Whatever a test sets is undone; the allocator is left as it is, as it cannot be set back."""
+    with mock.patch.dict(os.environ), mock.patch.object(environment, "_keep_freed_memory"):
         os.environ.pop("CUDA_VISIBLE_DEVICES", None)
         yield
 
@@ -74,13 +75,22 @@ def test_the_numbers_of_gpus_are_those_that_sparks_discovery_found():
     assert os.environ["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
 
 
-@pytest.mark.parametrize(("cores", "ranks"), [(1, 1), (2, 1), (2, 2), (2, 4), (5, 2), (16, 3)])
-def test_ranks_of_one_machine_share_its_cores_evenly(cores, ranks, monkeypatch):
+def shares(cores, ranks, monkeypatch):
+    """The cores of each rank that was bound; those there are begin at 10."""
     taken = []
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(10, 10 + cores)))
     monkeypatch.setattr(os, "sched_setaffinity", lambda _, share: taken.append(share))
-    for rank in range(ranks):
-        take_cores(rank, ranks)
-    uses = [sum(core in share for share in taken) for core in range(10, 10 + cores)]
-    assert max(uses) - min(uses) <= max(0, ranks % cores) and min(uses) == max(1, ranks // cores)
-    assert max(map(len, taken)) - min(map(len, taken)) <= 1
+    assert [take_cores(rank, ranks) for rank in range(ranks)] == [bool(taken)] * ranks
+    return taken
+
+
+@pytest.mark.parametrize(("cores", "ranks"), [(1, 1), (2, 1), (2, 2), (6, 3), (16, 4)])
+def test_ranks_of_one_machine_divide_its_cores_among_them(cores, ranks, monkeypatch):
+    taken = shares(cores, ranks, monkeypatch)
+    assert sorted(core for share in taken for core in share) == list(range(10, 10 + cores))
+    assert {len(share) for share in taken} == {cores // ranks}
+
+
+@pytest.mark.parametrize(("cores", "ranks"), [(1, 2), (2, 3), (5, 2)])
+def test_ranks_that_could_not_have_equal_shares_are_left_to_the_system(cores, ranks, monkeypatch):
+    assert shares(cores, ranks, monkeypatch) == []

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import models
-from features.contract.errors import ConfigError, DataGateError, TrainingError
+from features.contract.errors import DataGateError, TrainingError
 from features.contract.paths import Location
 from features.contract.training_settings import LaunchSettings, ModelSettings
 from models.train.fit import Fit, TrainJob
@@ -56,10 +56,12 @@ def weights(folder: Path) -> dict[str, np.ndarray]:
 
 @dataclass(frozen=True)
 class Trained:
-    """Where the same job was trained, and who listened where meanwhile: (is it a rank, address)."""
+    """Where the same job was trained, who listened where meanwhile (is it a rank, address), and the sets of
+    cores that ranks kept to."""
 
     folder: Path
     listened: set[tuple[bool, str]]
+    cores: set[tuple[int, ...]]
 
 
 LAUNCHES = {
@@ -82,16 +84,16 @@ def trained(tmp_path_factory, spark):
         patch.setenv("PYTHONPATH", str(Path(models.__file__).parents[1]))
         for name, (launcher, ranks) in LAUNCHES.items():
             folder = tmp_path_factory.mktemp(name.replace(" ", "-"))
-            with listening() as listened:
+            with watching() as (listened, cores):
                 launch(job_in(folder), LaunchSettings(launcher=launcher, ranks=ranks), spark)
-            found[name] = Trained(folder, listened)
+            found[name] = Trained(folder, listened, cores)
     return found
 
 
 @contextmanager
-def listening():
-    """Who of this process's descendants listens where, all through the block."""
-    found, done = set(), threading.Event()
+def watching():
+    """Who of this process's descendants listens where, and which cores ranks keep to, all through the block."""
+    found, cores, done = set(), set(), threading.Event()
 
     def look():
         while not done.wait(0.05):
@@ -100,14 +102,23 @@ def listening():
                     sockets = process.net_connections("inet")
                     rank = "HOROVOD_RANK" in process.environ()
                     found.update((rank, s.laddr.ip) for s in sockets if s.status == psutil.CONN_LISTEN)
+                    if rank and sockets:
+                        cores.add(tuple(process.cpu_affinity()))
 
     thread = threading.Thread(target=look)
     thread.start()
     try:
-        yield found
+        yield found, cores
     finally:
         done.set()
         thread.join()
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) % 2, reason="two ranks cannot share these cores evenly")
+@pytest.mark.parametrize("launcher", ["two", "horovodrun"])
+def test_two_ranks_of_this_machine_divide_its_cores(trained, launcher):
+    own = sorted(os.sched_getaffinity(0))
+    assert {tuple(own[::2]), tuple(own[1::2])} <= trained[launcher].cores
 
 
 def test_two_ranks_learn_what_one_learns(trained):
@@ -203,11 +214,6 @@ def test_a_killed_rank_ends_the_job_and_leaves_no_process(tmp_path):
     with pytest.raises(TrainingError, match="rank 1 was killed by signal 9"):
         launch(job, LaunchSettings(ranks=2))
     assert ranks_of_this_launch() == []
-
-
-def test_more_ranks_than_rows_in_a_batch_are_refused_before_anything_starts(tmp_path):
-    with pytest.raises(ConfigError, match=r"launch\.ranks"):
-        launch(job_in(tmp_path, batch_size=1), LaunchSettings(ranks=2))
 
 
 def test_a_job_survives_json(tmp_path):
