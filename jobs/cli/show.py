@@ -3,7 +3,6 @@
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
 from features.contract.errors import ConfigError, DataGateError, RiskloomError
@@ -67,14 +66,10 @@ def _show_search(lake: Location, name: str, rows: int) -> None:
     answers.print(f"{folder.uri}/{PICTURE}", soft_wrap=True)
 
 
-def _record(row: dict[str, Any]) -> Table:
+def _record(row: dict[str, Any]) -> Text:
     """Its columns one below the other: a table here may have sixteen of them, and keys must stay whole."""
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(min_width=max(map(len, row), default=0))
-    grid.add_column(overflow="ignore", no_wrap=True)
-    for name, value in row.items():
-        grid.add_row(name, Text(_cell(value)))
-    return grid
+    width = max(map(len, row))
+    return Text("\n".join(f"{name:<{width}}  {_cell(value)}" for name, value in row.items()))
 
 
 def _cell(value: Any) -> str:
