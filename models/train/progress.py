@@ -1,12 +1,15 @@
 """One live line from rank 0 to the launcher, and how the launcher shows it."""
 
+import math
 import re
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 MARK = "riskloom-progress "
+LOG_SECONDS = 60.0
 _LINE = re.compile(re.escape(MARK) + r"(.*)")
 
 
@@ -58,26 +61,38 @@ class Tail:
 
 
 class LiveLine:
-    """Shows the newest progress line of a growing log: over itself on a terminal, else each fit's last."""
+    """Shows the newest progress line of a growing log: over itself on a terminal; else, as in a scheduler's log,
+    the first, then one every `LOG_SECONDS`, and each fit's last."""
 
     def __init__(self, log: Path) -> None:
         self._tail = Tail(log)
-        self._last = ""
+        self._shown = False
+        self._unsaid, self._said_at = "", -math.inf
 
     def update(self) -> None:
         for line in _LINE.findall(self._tail.new()):
-            self._show(line)
+            self._show(line) if sys.stderr.isatty() else self._log(line)
 
     def close(self) -> None:
         self.update()
-        if self._last:
-            sys.stderr.write("\n" if sys.stderr.isatty() else f"{self._last}\n")
-            sys.stderr.flush()
+        if self._shown:
+            sys.stderr.write("\n")
+        if self._unsaid:
+            self._say()
 
     def _show(self, line: str) -> None:
-        if sys.stderr.isatty():
-            sys.stderr.write(f"\r\x1b[K{line}")
-            sys.stderr.flush()
-        elif self._last and self._last.partition(":")[0] != line.partition(":")[0]:
-            sys.stderr.write(f"{self._last}\n")
-        self._last = line
+        self._shown = True
+        sys.stderr.write(f"\r\x1b[K{line}")
+        sys.stderr.flush()
+
+    def _log(self, line: str) -> None:
+        if self._unsaid and self._unsaid.partition(":")[0] != line.partition(":")[0]:
+            self._say()
+        self._unsaid = line
+        if time.monotonic() - self._said_at >= LOG_SECONDS:
+            self._say()
+
+    def _say(self) -> None:
+        sys.stderr.write(f"{self._unsaid}\n")
+        sys.stderr.flush()
+        self._unsaid, self._said_at = "", time.monotonic()
