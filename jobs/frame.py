@@ -154,19 +154,16 @@ def _afterwards(job: Job, settings: Settings, run: Run) -> None:
 
 
 def pending(job: Job, settings: Settings) -> str:
-    """What running this job would do now, without doing it."""
+    """What running this job would do now, without doing it; raises what would stop it."""
     outputs = job.writes(settings)
     if not outputs:
         return "nothing (no such section in the configuration)"
     runs = Runs.read(Location(settings.lake))
     if missing := [name for name in job.reads(settings) if runs.published(name) is None]:
         return f"run, once it has {', '.join(missing)}"
-    if job.raw(settings) and not Location.parse(settings.identity.key_uri).exists():
+    if _raw_files(job, settings) and not Location.parse(settings.identity.key_uri).exists():
         return "run"  # and a dry run makes no key
-    try:
-        run, _ = _prepare(job, settings, _new_run(job, settings, ""), runs)
-    except RiskloomError as error:
-        return f"fail: {error}"
+    run, _ = _prepare(job, settings, _new_run(job, settings, ""), runs)
     return "nothing new" if _nothing_new(runs, run, outputs) else "run"
 
 

@@ -6,7 +6,7 @@ import typer
 from rich.table import Table
 
 from features.contract.config import load_settings
-from features.contract.errors import RiskloomError
+from features.contract.errors import ClusterError, ExitCode, RiskloomError
 from features.contract.paths import Location
 from features.contract.runs import Runs
 from features.contract.settings import Settings
@@ -47,8 +47,7 @@ def run(
         settings = load_settings(config, profile, raw, lake, overrides or ())
         stages = stages_between(first, last)
         if dry_run:
-            _print_plan(settings, stages)
-            return
+            raise typer.Exit(_print_plan(settings, stages))
     except RiskloomError as error:
         fail(error)
     summaries = _run_stages(stages, settings)
@@ -68,13 +67,15 @@ def _run_stages(stages: list[Job], settings: Settings) -> list[Summary]:
     return summaries
 
 
-def _print_plan(settings: Settings, stages: list[Job]) -> None:
+def _print_plan(settings: Settings, stages: list[Job]) -> int:
+    """What each stage would do; the exit code of the first that would fail."""
     table = Table("stage", title=f"{settings.name}: raw {settings.raw} -> lake {settings.lake}")
     table.add_column("would", min_width=len(IF_CHANGED))
     table.add_column("writes")
-    renewed: set[str] = set()
+    renewed, first_failure = set[str](), int(ExitCode.DONE)
     for job in stages:
-        would, writes = pending(job, settings), job.writes(settings)
+        (would, code), writes = _would(job, settings), job.writes(settings)
+        first_failure = first_failure or code
         if would == "nothing new" and renewed & set(job.reads(settings)):
             would = IF_CHANGED
         if would.startswith("run"):
@@ -82,8 +83,19 @@ def _print_plan(settings: Settings, stages: list[Job]) -> None:
         table.add_row(job.name, would, ", ".join(writes))
     for job in BY_THEMSELVES:
         if writes := job.writes(settings):
-            table.add_row(job.name, f"by itself: {pending(job, settings)}", ", ".join(writes))
+            table.add_row(job.name, f"by itself: {_would(job, settings)[0]}", ", ".join(writes))
     answers.print(table)
+    return first_failure
+
+
+def _would(job: Job, settings: Settings) -> tuple[str, int]:
+    """In words, and the exit code if it is already clear that it would fail."""
+    try:
+        return pending(job, settings), int(ExitCode.DONE)
+    except ClusterError:
+        raise  # a lake that is away is so for all of them
+    except RiskloomError as error:
+        return f"fail: {error}", int(error.exit_code)
 
 
 def _print_end(settings: Settings, summaries: list[Summary]) -> None:

@@ -137,6 +137,15 @@ def test_a_dry_run_says_what_would_run_and_runs_nothing(demo: Demo) -> None:
     assert versions(demo) == before
 
 
+@pytest.mark.parametrize("lake", ["lake", "another"])
+def test_a_dry_run_that_foresees_a_failure_fails_with_its_code(demo: Demo, tmp_path: Path, lake: str) -> None:
+    where = ["--raw", str(tmp_path), "--lake", str(demo.folder / lake)]
+    planned = riskloom("run", "conf/demo.yaml", *where, "--dry-run")
+    assert planned.returncode == ExitCode.DATA_GATE
+    assert "fail: raw: no file" in " ".join(planned.stdout.split())
+    assert not (demo.folder / "another").exists()
+
+
 @pytest.mark.parametrize("words", [["run", "conf/demo.yaml", "--dry-run"], ["doctor"]])
 def test_a_lake_that_is_away_is_told(words: list[str]) -> None:
     asked = riskloom(*words, "--lake", "hdfs://127.0.0.1:1/lake")
