@@ -64,7 +64,7 @@ def submit(
 
 
 def _submit(job: Job, settings: Settings, dry_run: bool) -> int:
-    _check_slots(job, settings)
+    _check_ranks(job, settings)
     run_id, started = uuid.uuid4().hex, time.monotonic()
     with _parcel(settings) as folder:
         command = spark_submit(job, settings, folder, run_id)
@@ -86,11 +86,18 @@ def _submit(job: Job, settings: Settings, dry_run: bool) -> int:
     return code
 
 
-def _check_slots(job: Job, settings: Settings) -> None:
+def _check_ranks(job: Job, settings: Settings) -> None:
     """Ranks that cannot fit are refused here, not after a container has waited for them."""
+    if job.name not in ("train_model", "search_model"):
+        return
+    if settings.launch.launcher != "spark":
+        raise ConfigError(
+            f"launch.launcher: {settings.launch.launcher} would put all ranks into the driver's container; "
+            "expected spark, the yarn profile's"
+        )
     spark, wanted = settings.spark, settings.launch.ranks
     slots = spark.executors * spark.executor_cores
-    if job.name in ("train_model", "search_model") and wanted > slots:
+    if wanted > slots:
         raise ClusterError(
             f"launch.ranks: {wanted} slots are wanted, and spark.executors x executor_cores asks YARN for {slots}"
         )

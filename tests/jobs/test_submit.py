@@ -49,6 +49,15 @@ def test_an_unknown_stage_is_a_wrong_usage(words: list[str]) -> None:
     assert "ingest_clinical" in refused.stderr
 
 
+@pytest.mark.parametrize("launcher", ["local", "horovodrun"])
+def test_ranks_that_would_all_start_in_the_drivers_container_are_refused(words: list[str], launcher: str) -> None:
+    words[words.index("ingest_clinical")] = "train_model"
+    refused = riskloom(*words, "--set", f"launch.launcher={launcher}", "--dry-run")
+    assert refused.returncode == ExitCode.CONFIG
+    assert f"launch.launcher: {launcher}" in refused.stderr
+    assert riskloom(*words, "--dry-run").returncode == 0
+
+
 def test_a_yarn_that_is_away_is_named_and_the_submission_can_be_stopped(words: list[str], tmp_path: Path) -> None:
     log, deadline = tmp_path / "log", time.monotonic() + 120
     with (
