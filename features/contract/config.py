@@ -3,7 +3,7 @@
 import difflib
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
@@ -39,7 +39,7 @@ def load_settings(
     try:
         settings = Settings.model_validate(document)
     except ValidationError as error:
-        raise ConfigError(_explain(error, text, config, overrides)) from None
+        raise ConfigError(_explain(error, document, text, config, overrides)) from None
     return Settings.model_validate(_interpolate(settings.model_dump(mode="json"), settings.lake))
 
 
@@ -173,19 +173,34 @@ def _interpolate(value: Any, lake: str) -> Any:
     return value
 
 
-def _explain(error: ValidationError, text: str, config: str, overrides: Sequence[str]) -> str:
-    lines = [_explain_one(dict(item), text, config, overrides) for item in error.errors()]
+def _explain(error: ValidationError, document: Document, text: str, config: str, overrides: Sequence[str]) -> str:
+    numbered = [_numbered(document, override.partition("=")[0].split(".")) for override in overrides]
+    blamable = dict(zip(overrides, numbered, strict=True))
+    lines = [_explain_one(dict(item), text, config, blamable) for item in error.errors()]
     return "\n".join(lines)
 
 
-def _explain_one(item: dict[str, Any], text: str, config: str, overrides: Sequence[str]) -> str:
+def _numbered(node: Any, keys: Sequence[str]) -> str:
+    """The path of these keys with items of lists by their number, as pydantic names them."""
+    path = []
+    for key in keys:
+        if isinstance(node, list):
+            place = _place(node, key)
+            path.append(str(place))
+            node = node[place] if place < len(node) else None
+        else:
+            path.append(key)
+            node = node.get(key) if isinstance(node, dict) else None
+    return ".".join(path)
+
+
+def _explain_one(item: dict[str, Any], text: str, config: str, overrides: Mapping[str, str]) -> str:
+    """`overrides` are the words of each --set, and the path that it speaks of."""
     # The branch of a union that pydantic took, "(range)", is no key of the file.
     keys = tuple(key for key in item["loc"] if not str(key).startswith("("))
     path = ".".join(map(str, keys))
     # Where a file and an override both speak of a key, the override had the last word.
-    blamed = next(
-        (f"--set {word}" for word in overrides if f"{word.partition('=')[0]}.".startswith(f"{path}.")), None
-    )
+    blamed = next((f"--set {words}" for words, of in overrides.items() if f"{of}.".startswith(f"{path}.")), None)
     where = f"{blamed or f'{config}:{_line_of(text, keys)}'}: {path or 'the file'}"
     if item["type"] == "extra_forbidden":
         nearest = difflib.get_close_matches(str(keys[-1]), _known_keys(keys[:-1]), n=1)

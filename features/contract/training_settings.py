@@ -75,6 +75,13 @@ class Range(Section, Generic[Number]):
 class _Space(Section):
     """What a search may try: a list of choices, or for a number a range, by key of `model`."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _may_be_searched(cls, given: Any) -> Any:
+        for key in NOT_SEARCHED.keys() & given.keys() if isinstance(given, dict) else ():
+            raise ValueError(f"{key} is not searched: {NOT_SEARCHED[key]}")
+        return given
+
     @model_validator(mode="after")
     def _not_empty(self) -> Self:
         if not self.wanted():
@@ -108,9 +115,12 @@ def _branch(given: Any) -> str:
     return "(range)" if isinstance(given, dict | Range) else "(choices)"
 
 
-# The tuning losses of two kinds of `loss` cannot be compared, a `seed` would be a choice among lucky draws, and
-# the other two change nothing that is scored.
-NOT_SEARCHED = ("loss", "seed", "micro_batches", "single_modality")
+NOT_SEARCHED = {
+    "loss": "the tuning losses of two kinds cannot be compared",
+    "seed": "it would be a choice among lucky draws",
+    "micro_batches": "it changes nothing that is scored",
+    "single_modality": "it changes nothing that is scored",
+}
 SearchSpace: Any = create_model(  # type: ignore[call-overload]
     "SearchSpace",
     __base__=_Space,
