@@ -1,5 +1,6 @@
 """`riskloom trace`: from a prediction back to the model, the tables, the runs and the raw files."""
 
+from dataclasses import dataclass, field
 from typing import Annotated
 
 import pyarrow.compute as pc
@@ -90,40 +91,56 @@ def origins(lake: Location, person_key: str) -> Tree:
         branch = tree.add(
             f"{row['model']} as of {row['as_of']}: {row['status']}, {risk}, {row['band'] or 'no band'}; {why}"
         )
-        _add_model(branch, runs, row["model"], row["model_version"])
-        _add_features(branch, runs, row["model"], row["feature_version"])
+        runs_of = _RunsOf(runs, row["model"])
+        _add_model(branch, runs_of, row["model_version"])
+        _add_features(branch, runs_of, row["feature_version"])
         branch.add(f"scored by run {row['run_id']} at {row['scored_at']:%Y-%m-%d %H:%M} UTC")
     return tree
 
 
-def _add_model(branch: Tree, runs: Runs, model: str, digest: str) -> None:
-    made = next((run for run in runs.successes() if run.wrote.get(f"models/{model}") == digest), None)
-    node = branch.add(f"bundle models/{model}/{digest}")
-    if made is not None:
-        _add_run(node, runs, made)
+@dataclass(frozen=True, slots=True)
+class _RunsOf:
+    """The runs of a lake as one prediction came from them, and those that its branch has told of."""
+
+    runs: Runs
+    task: str
+    seen: set[str] = field(default_factory=set)
+
+    def writer(self, output: str, version: str) -> Run | None:
+        return next((run for run in self.runs.successes() if run.wrote.get(output) == version), None)
+
+    def read(self, run: Run) -> list[tuple[str, str]]:
+        """Tables and versions; a run of several tasks reads tables of the others too, which went into theirs."""
+        of_all = ((table, str(version)) for table, version in sorted(run.read.items()))
+        return [
+            (table, version) for table, version in of_all if "/" not in table or table.endswith(f"/{self.task}")
+        ]
 
 
-def _add_features(branch: Tree, runs: Runs, model: str, feature_version: str) -> None:
+def _add_model(branch: Tree, runs: _RunsOf, digest: str) -> None:
+    output = f"models/{runs.task}"
+    _add_run(branch.add(f"bundle {output}/{digest}"), runs, runs.writer(output, digest))
+
+
+def _add_features(branch: Tree, runs: _RunsOf, feature_version: str) -> None:
     manifest, _, version = feature_version.partition(":")
-    node = branch.add(f"features population/{model} version {version}, manifest {manifest[:12]}…")
-    made = _writer(runs, f"population/{model}", version)
-    if made is not None:
-        _add_run(node, runs, made)
+    output = f"population/{runs.task}"
+    node = branch.add(f"features {output} version {version}, manifest {manifest[:12]}…")
+    _add_run(node, runs, runs.writer(output, version))
 
 
-def _add_run(node: Tree, runs: Runs, run: Run) -> None:
-    """A run, what it read, and so on down to the raw files."""
+def _add_run(node: Tree, runs: _RunsOf, run: Run | None) -> None:
+    """A run, if it is known, what it read, and so on down to the raw files; each run once."""
+    if run is None:
+        return
+    if run.run_id in runs.seen:
+        node.add(f"{run.job} run {run.run_id}, as above")
+        return
+    runs.seen.add(run.run_id)
     here = node.add(f"{run.job} run {run.run_id}, code {run.code_version}, config {run.config_digest[:12]}…")
-    for table, version in sorted(run.read.items()):
-        writer = _writer(runs, table, str(version))
-        below = here.add(f"{table} version {version}")
-        if writer is not None:
-            _add_run(below, runs, writer)
+    for table, version in runs.read(run):
+        _add_run(here.add(f"{table} version {version}"), runs, runs.writer(table, version))
     for digest, size in sorted(run.counts.get("raw_files", {}).items()):
         here.add(f"raw file {digest} ({size:,} bytes)")
     if unlisted := run.counts.get("raw_files_not_listed"):
         here.add(f"{unlisted:,} raw files, too many to list; input digest {run.input_digest}")
-
-
-def _writer(runs: Runs, output: str, version: str) -> Run | None:
-    return next((run for run in runs.successes() if run.wrote.get(output) == version), None)

@@ -59,3 +59,12 @@ def test_the_report_shows_cross_validated_numbers_beside_their_baselines(lake: L
     for words in ("C-index", "AUROC", "cross-validation", "Cox", "ogistic"):
         assert words in report
     assert not PERSON.search(report)
+
+
+def test_a_prediction_comes_from_its_own_tasks_tables_alone(lake: Location) -> None:
+    scored = published(lake, "predictions").to_pylist()[0]
+    branches = riskloom("trace", scored["person_key"], "--lake", lake.uri).stdout.split("── os as of")
+    assert len(branches) == 2
+    for own, other, branch in (("idh", "os", branches[0]), ("os", "idh", branches[1])):
+        assert branch.count(f"training/{own} version") == 1 and f"training/{other}" not in branch
+        assert branch.count("raw file ") >= 2
