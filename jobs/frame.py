@@ -161,7 +161,8 @@ def pending(job: Job, settings: Settings) -> str:
     runs = Runs.read(Location(settings.lake))
     if missing := [name for name in job.reads(settings) if runs.published(name) is None]:
         return f"run, once it has {', '.join(missing)}"
-    if _raw_files(job, settings) and not Location.parse(settings.identity.key_uri).exists():
+    if job.raw(settings) and not Location.parse(settings.identity.key_uri).exists():
+        _raw_files(job, settings)  # raises where there are none
         return "run"  # and a dry run makes no key
     run, _ = _prepare(job, settings, _new_run(job, settings, ""), runs)
     return "nothing new" if _nothing_new(runs, run, outputs) else "run"

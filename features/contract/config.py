@@ -30,8 +30,10 @@ def load_settings(
     """
     text = _read(_find(config), config)
     document = _merge(_profile(profile), _parse(text, config))
+    spoken_of = {}
     for override in overrides:
-        document = _merge(document, _parse_override(override))
+        before, document = document, _merge(document, _parse_override(override))
+        spoken_of[override] = _numbered(before, override.partition("=")[0].split("."))
     for key, value in (("raw", raw), ("lake", lake)):
         if value is not None:
             document[key] = value
@@ -39,7 +41,7 @@ def load_settings(
     try:
         settings = Settings.model_validate(document)
     except ValidationError as error:
-        raise ConfigError(_explain(error, document, text, config, overrides)) from None
+        raise ConfigError(_explain(error, text, config, spoken_of)) from None
     return Settings.model_validate(_interpolate(settings.model_dump(mode="json"), settings.lake))
 
 
@@ -173,21 +175,20 @@ def _interpolate(value: Any, lake: str) -> Any:
     return value
 
 
-def _explain(error: ValidationError, document: Document, text: str, config: str, overrides: Sequence[str]) -> str:
-    numbered = [_numbered(document, override.partition("=")[0].split(".")) for override in overrides]
-    blamable = dict(zip(overrides, numbered, strict=True))
-    lines = [_explain_one(dict(item), text, config, blamable) for item in error.errors()]
+def _explain(error: ValidationError, text: str, config: str, overrides: Mapping[str, str]) -> str:
+    lines = [_explain_one(dict(item), text, config, overrides) for item in error.errors()]
     return "\n".join(lines)
 
 
 def _numbered(node: Any, keys: Sequence[str]) -> str:
-    """The path of these keys with items of lists by their number, as pydantic names them."""
+    """The path of these keys with items of lists by their number, as pydantic names them; `node` is what an
+    override was laid over, so that its lists have the items."""
     path = []
     for key in keys:
         if isinstance(node, list):
             place = _place(node, key)
             path.append(str(place))
-            node = node[place] if place < len(node) else None
+            node = node[place]
         else:
             path.append(key)
             node = node.get(key) if isinstance(node, dict) else None

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from features.contract.errors import DataGateError
+from features.contract.errors import ConfigError, DataGateError
 from features.contract.manifest import Manifest
 from features.contract.paths import Location
 from features.contract.settings import TaskSettings
@@ -118,3 +118,7 @@ def _check(task: TaskSettings, all_rounds: list[Round]) -> None:
                 f"training/{task.name}: nobody to train or to tune on in {item.name}; "
                 f"enlarge tasks.{task.name}.split.tuning or the cohort"
             )
+    if not judged_rounds(all_rounds):
+        raise ConfigError(
+            f"tasks.{task.name}.split: nobody is held out and there are no folds, so nothing could be judged"
+        )

@@ -152,6 +152,8 @@ def test_an_override_is_blamed_for_its_own_errors_and_reaches_tasks_by_name(stud
         load_settings(str(study), overrides=["launch.ranks=two"])
     with pytest.raises(ConfigError, match=r"^--set tasks\.t\.model\.dropout=2: tasks\.0\.model\.dropout: "):
         load_settings(str(study), overrides=["tasks.t.model.dropout=2"])
+    with pytest.raises(ConfigError, match=r"^--set tasks\.t\.model\.dropout=2: "):
+        load_settings(str(study), overrides=["tasks.t.model.dropout=2", "tasks.t.name=u"])
     with pytest.raises(ConfigError, match="no item other in a list"):
         load_settings(str(study), overrides=["tasks.other.model.epochs=3"])
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from features.contract.errors import TrainingError
+from features.contract.errors import ConfigError, TrainingError
 from features.contract.manifest import PLAN_SCHEMA
 from features.contract.paths import Location
 from models import registry
@@ -153,3 +153,16 @@ def test_a_lost_row_is_a_training_error(lake, little_study, table, monkeypatch, 
     runs = table("binary")
     with pytest.raises(TrainingError, match="expected one each"):
         train_task(lake, runs, settings, settings.task("little"), Location.parse(str(tmp_path / "work")))
+
+
+def test_a_split_in_which_nobody_fell_to_the_held_out_is_refused_before_the_launch(
+    lake, little_study, table, launched, tmp_path, monkeypatch
+):
+    settings = little_study(lake.uri)
+    runs = table("binary")
+    real = task_module.read_plan
+    keep = lambda t: t.filter(pa.compute.not_equal(t["split"], "held_out"))  # noqa: E731
+    monkeypatch.setattr(task_module, "read_plan", lambda *a: keep(real(*a)))
+    with pytest.raises(ConfigError, match="split"):
+        train_task(lake, runs, settings, settings.task("little"), Location.parse(str(tmp_path / "work")))
+    assert not launched
