@@ -29,7 +29,7 @@ HOME = Path("build/bench/scaling")
 
 COLUMNS = 512
 UNITS = 900
-ROWS_PER_STEP = 2048
+ROWS_PER_STEP = 4096
 STEPS = 8
 EPOCHS = 6
 ROUNDS = 5
