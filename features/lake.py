@@ -88,10 +88,11 @@ def stop_spark(at_once: bool = False) -> None:
 
 def read_table(spark: SparkSession, lake: Location, runs: Runs, table: str) -> DataFrame:
     """The published version of a table."""
-    return _read_version(spark, lake, table, runs.version(table))
+    return read_version(spark, lake, table, runs.version(table))
 
 
-def _read_version(spark: SparkSession, lake: Location, table: str, version: int) -> DataFrame:
+def read_version(spark: SparkSession, lake: Location, table: str, version: int) -> DataFrame:
+    """A table at one version: what a job reads of its own writing, before that is published."""
     return spark.read.format("delta").option("versionAsOf", version).load(f"{lake.uri}/{table}")
 
 

@@ -12,6 +12,11 @@ def _body(context: Context) -> Written:
     return ingest_genomics(context.spark, context.lake, context.settings, context.keyer, context.files)
 
 
+def _raw(settings: Settings) -> list[str]:
+    genomics = settings.genomics
+    return [*genomics.paths, *([genomics.sexes.path] if genomics.sexes else [])] if genomics else []
+
+
 def _writes(settings: Settings) -> list[str]:
     return ["variants", "genotypes", "samples", "quarantine/ingest_genomics"] if settings.genomics else []
 
@@ -21,7 +26,7 @@ JOB = Job(
     body=_body,
     writes=_writes,
     sections=lambda settings: [settings.genomics, settings.identity],
-    raw=lambda settings: settings.genomics.paths if settings.genomics else [],
+    raw=_raw,
 )
 
 if __name__ == "__main__":

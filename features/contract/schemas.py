@@ -60,10 +60,11 @@ VARIANTS = Table(
         ("n_het", pa.int64()),
         ("n_hom_alt", pa.int64()),
         ("n_missing", pa.int64()),
-        ("allele_count", pa.int64()),
+        ("n_het_haploid", pa.int64()),
+        ("allele_count", pa.float64()),
         ("allele_number", pa.int64()),
         ("allele_frequency", pa.float64(), True),
-        ("call_rate", pa.float64()),
+        ("call_rate", pa.float64(), True),
         ("hwe_exact_p", pa.float64(), True),
         ("hwe_mid_p", pa.float64(), True),
     ),
@@ -76,10 +77,11 @@ GENOTYPES = Table(
         ("variant_key", pa.string()),
         ("sample_block", pa.string()),
         ("calls", pa.binary()),
-        ("n_hom_ref", pa.int64()),
-        ("n_het", pa.int64()),
-        ("n_hom_alt", pa.int64()),
-        ("n_missing", pa.int64()),
+        *(
+            (f"{call}{sex}", pa.int64())
+            for sex in ("", "_female", "_male")
+            for call in ("n_hom_ref", "n_het", "n_hom_alt", "n_missing")
+        ),
     ),
 )
 
@@ -89,11 +91,22 @@ SAMPLES = Table(
         ("sample_block", pa.string()),
         ("sample_index", pa.int32()),
         ("person_key", pa.string()),
+        ("sex", pa.string()),
+        ("sex_imputed", pa.string()),
+        ("x_inbreeding", pa.float64(), True),
         ("call_rate", pa.float64()),
         ("n_het", pa.int64()),
         ("n_hom_alt", pa.int64()),
+        ("n_het_haploid", pa.int64()),
+        ("n_singletons", pa.int64()),
+        ("n_transitions", pa.int64()),
+        ("n_transversions", pa.int64()),
     ),
-    {"person_key_is_hex": "length(person_key) = 64"},
+    {
+        "person_key_is_hex": "length(person_key) = 64",
+        "known_sex": "sex IN ('male', 'female', 'unknown')",
+        "known_sex_imputed": "sex_imputed IN ('male', 'female', 'unknown')",
+    },
 )
 
 PERSONS = Table(

@@ -69,15 +69,36 @@ class TrustSettings(Section):
     public_keys: list[str] = ["{lake}.keys/signing.pub"]
 
 
+Sex = Literal["male", "female", "unknown"]
+
+
+class SampleSexes(Section):
+    """A delimited file with a header that names each sample's recorded sex (a .psam file as it stands). `values`
+    are compared without case; one that is not among them stops the job."""
+
+    path: str
+    delimiter: str = "\t"
+    id: str = "#IID"
+    sex: str = "SEX"
+    values: dict[str, Sex] = {
+        **dict.fromkeys(("1", "M", "male"), "male"),
+        **dict.fromkeys(("2", "F", "female"), "female"),
+        **dict.fromkeys(("0", "-9", "NA", "unknown", ""), "unknown"),
+    }
+
+
 class GenomicsSettings(Section):
     """VCF files. `gene_field` and `consequence_field` name INFO keys that annotate a variant.
 
-    `somatic` genotypes are written where a tumour carries the variant: absence is not reference,
-    and call rate or HWE mean nothing.
+    `sexes`: without it the calls on X are counted as everyone's with two copies, and those on Y not at all.
+    `half_calls`: what `./1` is; `error` refuses its line. `somatic` genotypes are written where a tumour
+    carries the variant: absence is not reference, and call rate or HWE mean nothing.
     """
 
     paths: list[str]
     build: Literal["GRCh37", "GRCh38"]
+    sexes: SampleSexes | None = None
+    half_calls: Literal["error", "missing", "haploid", "reference"] = "error"
     gene_field: str | None = None
     consequence_field: str | None = None
     somatic: bool = False
@@ -111,7 +132,7 @@ class PersonMapping(Section):
 
     birth_date: TimeMapping | None = None
     sex: str | None = None
-    sex_values: dict[str, Literal["male", "female", "unknown"]] = {}
+    sex_values: dict[str, Sex] = {}
     ancestry: str | None = None
     observation_start: TimeMapping | None = None
     observation_end: TimeMapping | None = None

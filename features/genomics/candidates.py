@@ -13,10 +13,12 @@ from pyspark.sql.pandas.types import from_arrow_schema
 
 from features.contract.settings import GenomicsSettings
 from features.genomics.clean import FIXED_COLUMNS, Layout, RefusedLineError, Rule, Variant, clean_line
+from features.genomics.contigs import region
+from features.genomics.counts import COUNTS, count_codes, sole_carrier
 from features.genomics.packing import pack
 from features.genomics.read import data_lines
 from features.genomics.roster import Columns
-from features.genomics.summarise import count_codes
+from features.genomics.sexes import Sexes
 from features.raw_text import Split
 
 BATCH_BYTES = 8 << 20
@@ -45,10 +47,9 @@ SCHEMA = pa.schema(
         ("consequence", pa.string()),
         ("sample_block", pa.string()),
         ("calls", pa.binary()),
-        ("n_hom_ref", pa.int64()),
-        ("n_het", pa.int64()),
-        ("n_hom_alt", pa.int64()),
-        ("n_missing", pa.int64()),
+        *((name, pa.int64()) for name in COUNTS),
+        ("sole_carrier", pa.int32()),
+        ("region", pa.int32()),
     ]
 )
 Row = tuple[object, ...]
@@ -56,11 +57,13 @@ Row = tuple[object, ...]
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What every task needs to know: the splits, the files' sample columns and their order."""
+    """What every task needs to know: the splits, the files' sample columns and their order, and the sexes
+    of each block."""
 
     splits: Sequence[Split]
     columns: Mapping[str, Columns]
     order: Mapping[str, int]
+    sexes: Mapping[str, Sexes]
     settings: GenomicsSettings
 
 
@@ -91,8 +94,9 @@ def parse_split(work: Work, split: Split) -> Iterator[pa.RecordBatch]:
     columns = work.columns[split.digest]
     source = work.order[split.digest]
     layout = _layout(work.settings, columns)
+    sexes = work.sexes[columns.block]
     for line, location in data_lines(split):
-        made = _line_rows(line, location, layout, (source, split.digest, columns.block))
+        made = _line_rows(line, location, layout, (source, split.digest, columns.block), sexes)
         rows += made
         size += len(made) * (columns.total // 4 + _ROW_OVERHEAD)
         if size > BATCH_BYTES or len(rows) >= BATCH_ROWS:
@@ -108,10 +112,13 @@ def _layout(settings: GenomicsSettings, columns: Columns) -> Layout:
         keep=columns.keep,
         gene_field=settings.gene_field,
         consequence_field=settings.consequence_field,
+        half_calls=settings.half_calls,
     )
 
 
-def _line_rows(line: bytes, location: str, layout: Layout, origin: tuple[int, str, str]) -> list[Row]:
+def _line_rows(
+    line: bytes, location: str, layout: Layout, origin: tuple[int, str, str], sexes: Sexes
+) -> list[Row]:
     source, digest, block = origin
     offset = int(location.partition("+")[0])
     try:
@@ -124,7 +131,7 @@ def _line_rows(line: bytes, location: str, layout: Layout, origin: tuple[int, st
             offset,
             allele,
             digest,
-            *(_refused_row(item, location) if isinstance(item, Rule) else _row(item, block)),
+            *(_refused_row(item, location) if isinstance(item, Rule) else _row(item, block, sexes, layout.build)),
         )
         for allele, item in enumerate(items, start=1)
     ]
@@ -134,7 +141,8 @@ def _refused_row(rule: Rule, location: str) -> Row:
     return (location, rule.value, *[None] * (len(SCHEMA) - 6))
 
 
-def _row(variant: Variant, block: str) -> Row:
+def _row(variant: Variant, block: str, sexes: Sexes, build: str) -> Row:
+    place = region(build, variant.contig, variant.position)
     return (
         None,
         None,
@@ -149,7 +157,9 @@ def _row(variant: Variant, block: str) -> Row:
         variant.consequence,
         block,
         pack(variant.codes),
-        *count_codes(variant.codes),
+        *count_codes(variant.codes, sexes),
+        sole_carrier(variant.codes, sexes, place),
+        place,
     )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from features.genomics import genotype
+from features.genomics.contigs import harmonise
 from features.genomics.packing import Codes
 
 FIXED_COLUMNS = 9
@@ -45,13 +46,14 @@ class RefusedLineError(Exception):
 @dataclass(frozen=True, slots=True)
 class Layout:
     """How to read the lines of a file: its number of columns, which sample columns are kept (None: all),
-    the genome build, and the INFO keys of the annotations."""
+    the genome build, the INFO keys of the annotations, and what a half call is."""
 
     build: str
     columns: int
     keep: npt.NDArray[np.int64] | None
     gene_field: str | None
     consequence_field: str | None
+    half_calls: genotype.HalfCalls = "error"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +104,11 @@ def clean_line(line: bytes, layout: Layout) -> list[Variant | Rule]:
 
 
 def normalise(build: str, chrom: str, position: int, ref: str, alt: str) -> tuple[str, str, int, str, str]:
-    """Key, contig, position, REF and ALT in one spelling: no `chr`, upper case, minimal alleles.
+    """Key, contig, position, REF and ALT in one spelling: contigs by one name, upper case, minimal alleles.
 
     An indel keeps one base of context; it is not moved to the left, which would need the reference.
     """
-    contig = chrom.removeprefix("chr")
+    contig = harmonise(chrom)
     position, ref, alt = trim(position, ref.upper(), alt.upper())
     key = f"{build}:{contig}:{position}:{_allele_in_key(ref)}:{_allele_in_key(alt)}"
     return key, contig, position, ref, alt
@@ -159,7 +161,7 @@ def _genotypes(form: str, columns: bytes, alts: int, layout: Layout) -> tuple[ge
     """Both alleles of the kept samples; a bad call of any column refuses the line."""
     if form.split(":")[0] != "GT":
         raise RefusedLineError(Rule.GENOTYPE)
-    first, second = genotype.read_alleles(columns, layout.columns - FIXED_COLUMNS)
+    first, second = genotype.read_alleles(columns, layout.columns - FIXED_COLUMNS, layout.half_calls)
     worst = first.min()
     if worst == genotype.HALF_CALL:
         raise RefusedLineError(Rule.HALF_CALL)

@@ -6,6 +6,8 @@ as allele numbers of two digits, is read one by one. Phase is not kept.
 """
 
 import re
+from functools import cache
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,16 +18,19 @@ MALFORMED = -3
 _CLOSER_LOOK = -4
 
 Alleles = npt.NDArray[np.int16]
+HalfCalls = Literal["error", "missing", "haploid", "reference"]
+"""What `./1` means: nothing that can be trusted (HALF_CALL), no call, a haploid call of allele 1, or `0/1`
+(as in `plink2 --vcf-half-call`)."""
 
 _GENOTYPE = re.compile(rb"(\d{1,4}|\.)(?:[/|](\d{1,4}|\.))?")
 _DOT, _SEPARATOR, _END, _OTHER = 10, 11, 12, 13
 
 
-def read_alleles(columns: bytes, samples: int) -> tuple[Alleles, Alleles]:
+def read_alleles(columns: bytes, samples: int, half_calls: HalfCalls) -> tuple[Alleles, Alleles]:
     """First and second allele of each sample, from the tab-separated sample columns of a line.
 
     0 is REF, k the k-th ALT; a haploid call has its allele twice. Negative, and then in both arrays:
-    MISSING (`.`, `./.`), HALF_CALL (`./1`), MALFORMED (also of more than two alleles).
+    MISSING (`.`, `./.`), HALF_CALL (`./1`, by rule), MALFORMED (also of more than two alleles).
     """
     text = np.frombuffer(columns + b"\t\t\t\t", np.uint8)
     starts = np.zeros(samples, np.int64)
@@ -33,9 +38,10 @@ def read_alleles(columns: bytes, samples: int) -> tuple[Alleles, Alleles]:
     shapes = _CLASSES[text[starts]]
     for place in (1, 2, 3):
         shapes = np.left_shift(shapes, 4) | _CLASSES[text[starts + place]]
-    first, second = _FIRST[shapes], _SECOND[shapes]
+    firsts, seconds = _tables(half_calls)
+    first, second = firsts[shapes], seconds[shapes]
     for sample in np.flatnonzero(first == _CLOSER_LOOK):
-        first[sample], second[sample] = _read_one(columns, int(starts[sample]))
+        first[sample], second[sample] = _read_one(columns, int(starts[sample]), half_calls)
     return first, second
 
 
@@ -48,7 +54,7 @@ def count_alleles(first: Alleles, second: Alleles, allele: int) -> npt.NDArray[n
     return codes
 
 
-def _read_one(columns: bytes, start: int) -> tuple[int, int]:
+def _read_one(columns: bytes, start: int, half_calls: HalfCalls) -> tuple[int, int]:
     column = columns[start:].partition(b"\t")[0] if start + 64 > len(columns) else columns[start : start + 64]
     found = _GENOTYPE.fullmatch(column.partition(b"\t")[0].partition(b":")[0])
     if found is None:
@@ -57,8 +63,13 @@ def _read_one(columns: bytes, start: int) -> tuple[int, int]:
     if first == second == b".":
         return MISSING, MISSING
     if b"." in (first, second):
-        return HALF_CALL, HALF_CALL
+        return _half_call(int(second if first == b"." else first), half_calls)
     return int(first), int(second)
+
+
+def _half_call(called: int, half_calls: HalfCalls) -> tuple[int, int]:
+    meaning = {"error": (HALF_CALL, HALF_CALL), "missing": (MISSING, MISSING), "haploid": (called, called)}
+    return meaning.get(half_calls, (0, called))
 
 
 def _classes() -> npt.NDArray[np.uint16]:
@@ -70,7 +81,8 @@ def _classes() -> npt.NDArray[np.uint16]:
     return classes
 
 
-def _tables() -> tuple[Alleles, Alleles]:
+@cache
+def _tables(half_calls: HalfCalls) -> tuple[Alleles, Alleles]:
     """Both alleles of every four classes of bytes (65,536 of them)."""
     a, b, c, d = (np.arange(1 << 16) >> shift & 15 for shift in (12, 8, 4, 0))
     haploid = (a <= _DOT) & (b == _END)
@@ -78,11 +90,13 @@ def _tables() -> tuple[Alleles, Alleles]:
     last = np.where(haploid, a, c)
     known = haploid | diploid
     missing = known & (a == _DOT) & (last == _DOT)
-    half = known & ((a == _DOT) != (last == _DOT))
-    conditions = [~known, missing, half]
-    values = [_CLOSER_LOOK, MISSING, HALF_CALL]
-    return tuple(np.select(conditions, values, allele).astype(np.int16) for allele in (a, last))  # type: ignore[return-value]
+    tables = [
+        np.select([~known, missing], [_CLOSER_LOOK, MISSING], allele).astype(np.int16) for allele in (a, last)
+    ]
+    for shape in np.flatnonzero(known & ((a == _DOT) != (last == _DOT))):
+        called = int(min(a[shape], last[shape]))
+        tables[0][shape], tables[1][shape] = _half_call(called, half_calls)
+    return tables[0], tables[1]
 
 
 _CLASSES = _classes()
-_FIRST, _SECOND = _tables()

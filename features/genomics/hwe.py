@@ -3,7 +3,8 @@
 Given the allele counts, the number of heterozygotes has a known distribution; the exact p is the
 probability of all genotype counts at most as likely as the ones seen. The mid-p counts those just as
 likely by half, which makes the test less conservative: Graffelman, Moreno, Stat Appl Genet Mol Biol
-2013;12:433.
+2013;12:433. On X the test also asks whether men and women have the same allele frequency: Graffelman,
+Weir, Heredity 2016;116:558.
 """
 
 from collections.abc import Iterable, Iterator
@@ -13,10 +14,12 @@ import numpy.typing as npt
 import pyarrow as pa
 from pyspark.sql import DataFrame
 
-AUTOSOMES = frozenset(str(number) for number in range(1, 23))
+from features.genomics.contigs import Region
 
 _TIE = 1e-10
 """Two probabilities this close (relatively) are equal, but for rounding."""
+_NEGLIGIBLE = 1e-13
+"""What all that is left out of a p may be, beside the p."""
 
 Counts = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -26,53 +29,110 @@ def hwe_kernel(n_hom_ref: int, n_het: int, n_hom_alt: int) -> tuple[float, float
     """Exact p and mid-p of one variant's genotype counts; not a number where nobody was called."""
     if n_hom_ref + n_het + n_hom_alt == 0:
         return np.nan, np.nan
-    weights = _weights(n_hom_ref, n_het, n_hom_alt)
+    people = n_hom_ref + n_het + n_hom_alt
+    weights = _weights(people, 2 * min(n_hom_ref, n_hom_alt) + n_het)
     seen = weights[n_het // 2]
-    less = float(weights[weights < seen * (1 - _TIE)].sum())
-    equal = float(weights[np.abs(weights - seen) <= seen * _TIE].sum())
+    less, equal = _tails(weights, seen)
     total = float(weights.sum())
     return (less + equal) / total, (less + equal / 2) / total
 
 
-def _weights(n_hom_ref: int, n_het: int, n_hom_alt: int) -> Floats:
-    """P(heterozygotes = h) over P of the likeliest h, for every h these allele counts allow, ascending.
+def hwe_x_kernel(n_hom_ref: int, n_het: int, n_hom_alt: int, n_ref: int, n_alt: int) -> tuple[float, float]:
+    """Exact p and mid-p of one variant on X: women's genotype counts, then men's allele counts; not a number
+    where no woman was called."""
+    women, men = n_hom_ref + n_het + n_hom_alt, n_ref + n_alt
+    if women == 0:
+        return np.nan, np.nan
+    alleles = n_het + 2 * n_hom_alt + n_alt
+    fewest = max(0, alleles - 2 * women)
+    mens = _hypergeometric(women, men, alleles)
+    weights = _women_weights(women, alleles - n_alt)
+    seen = float(mens[n_alt - fewest] * weights[min(n_het, 2 * women - n_het) // 2] / weights.sum())
+    likely = np.flatnonzero(mens >= seen * _NEGLIGIBLE / len(mens))
+    less = equal = 0.0
+    for place in likely:
+        weights = _women_weights(women, alleles - fewest - int(place))
+        tails = _tails(weights * (mens[place] / weights.sum()), seen)
+        less, equal = less + tails[0], equal + tails[1]
+    return min(less + equal, 1.0), min(less + equal / 2, 1.0)
+
+
+def _tails(weights: Floats, seen: float) -> tuple[float, float]:
+    """The sum of the weights below the one seen, and of those that equal it."""
+    less = float(weights[weights < seen * (1 - _TIE)].sum())
+    return less, float(weights[np.abs(weights - seen) <= seen * _TIE].sum())
+
+
+def _weights(people: int, rare: int) -> Floats:
+    """P(heterozygotes = h) over P of the likeliest h, for every h that so many of the rarer allele allow in
+    `people`, ascending.
 
     From P(h + 2) / P(h) = 4 x rarer homozygotes x commoner ones / ((h + 1)(h + 2)), outwards from the
     mode, so that what underflows is nothing but the far tails.
     """
-    rare = 2 * min(n_hom_ref, n_hom_alt) + n_het
     hets = np.arange(rare % 2, rare - 1, 2, dtype=np.float64)
     rare_homs = (rare - hets) / 2
-    common_homs = n_hom_ref + n_het + n_hom_alt - hets - rare_homs
-    ratios = 4 * rare_homs * common_homs / ((hets + 1) * (hets + 2))
+    common_homs = people - hets - rare_homs
+    return _from_mode(4 * rare_homs * common_homs / ((hets + 1) * (hets + 2)))
+
+
+def _women_weights(women: int, alleles: int) -> Floats:
+    return _weights(women, min(alleles, 2 * women - alleles))
+
+
+def _hypergeometric(women: int, men: int, alleles: int) -> Floats:
+    """P(men carry m of the `alleles`), for every m that is possible, ascending."""
+    m = np.arange(max(0, alleles - 2 * women), min(men, alleles), dtype=np.float64)
+    weights = _from_mode((men - m) * (alleles - m) / ((m + 1) * (2 * women - alleles + m + 1)))
+    found: Floats = weights / weights.sum()
+    return found
+
+
+def _from_mode(ratios: Floats) -> Floats:
+    """The weights whose successive ratios fall as these do, the largest being 1."""
     mode = int(np.count_nonzero(ratios >= 1))
     below = np.cumprod(1 / ratios[:mode][::-1])[::-1]
     return np.concatenate([below, [1.0], np.cumprod(ratios[mode:])])
 
 
-def hwe_p(n_hom_ref: Counts, n_het: Counts, n_hom_alt: Counts) -> tuple[Floats, Floats]:
-    """Exact p and mid-p of n variants (three arrays of n counts in, two of n out); like counts are
-    computed once."""
-    triples, places = np.unique(np.stack([n_hom_ref, n_het, n_hom_alt], axis=1), axis=0, return_inverse=True)
-    pairs = np.array([hwe_kernel(*map(int, triple)) for triple in triples]).reshape(-1, 2)
+def hwe_p(counts: Counts) -> tuple[Floats, Floats]:
+    """Exact p and mid-p of n variants, two arrays of n. `counts` is (n, 5): homozygous REF, heterozygous and
+    homozygous ALT, then the REF and ALT of men on X, 0 elsewhere. Like counts are computed once."""
+    different, places = np.unique(counts, axis=0, return_inverse=True)
+    pairs = np.array([_kernel(*map(int, row)) for row in different]).reshape(-1, 2)
     found = pairs[places.reshape(-1)]
     return found[:, 0], found[:, 1]
 
 
+def _kernel(n_hom_ref: int, n_het: int, n_hom_alt: int, n_ref: int, n_alt: int) -> tuple[float, float]:
+    if n_ref + n_alt:
+        return hwe_x_kernel(n_hom_ref, n_het, n_hom_alt, n_ref, n_alt)
+    return hwe_kernel(n_hom_ref, n_het, n_hom_alt)
+
+
 def with_hwe(variants: DataFrame) -> DataFrame:
-    """`variants` with `hwe_exact_p` and `hwe_mid_p`: null off the autosomes, where the sexes differ in
-    ploidy and haploid calls would look like a want of heterozygotes, and where nobody was called."""
+    """`variants` with `hwe_exact_p` and `hwe_mid_p`: null on Y and MT, of which everyone has one copy at most,
+    and where nobody (on X: no woman) was called. On X those count whose sex is recorded."""
     schema = f"{_ddl(variants)}, hwe_exact_p double, hwe_mid_p double"
     return variants.mapInArrow(_add_columns, schema)
 
 
 def _add_columns(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     for batch in batches:
-        counts = (batch[name].to_numpy() for name in ("n_hom_ref", "n_het", "n_hom_alt"))
-        sexed = np.array([contig not in AUTOSOMES for contig in batch["contig"].to_pylist()], bool)
-        columns = [pa.array(p, mask=sexed | np.isnan(p)) for p in hwe_p(*counts)]
+        regions = batch["region"].to_numpy()
+        on_x = regions == Region.X
+        everyone, women, men = (_columns(batch, suffix) for suffix in ("", "_female", "_male"))
+        mens = np.where(on_x[:, None], men[:, [0, 2]], 0)
+        found = hwe_p(np.hstack([np.where(on_x[:, None], women, everyone), mens]))
+        haploid = (regions == Region.Y) | (regions == Region.MT)
+        columns = [pa.array(p, mask=haploid | np.isnan(p)) for p in found]
         names = [*batch.schema.names, "hwe_exact_p", "hwe_mid_p"]
         yield pa.RecordBatch.from_arrays([*batch.columns, *columns], names=names)
+
+
+def _columns(batch: pa.RecordBatch, suffix: str) -> Counts:
+    names = (f"{name}{suffix}" for name in ("n_hom_ref", "n_het", "n_hom_alt"))
+    return np.stack([batch[name].to_numpy() for name in names], axis=1)
 
 
 def _ddl(frame: DataFrame) -> str:

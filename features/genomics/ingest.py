@@ -1,28 +1,34 @@
 """VCF files to `variants`, `genotypes` and `samples`: read, clean, summarise."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 
+import numpy as np
 import pandas as pd
 from pyspark import StorageLevel
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as sf
 
 from features.contract.errors import ConfigError, DataGateError
-from features.contract.paths import FileStat, Location
+from features.contract.paths import FileStat, Location, matches
 from features.contract.persons import PersonKeyer
 from features.contract.schemas import GENOTYPES, SAMPLES, VARIANTS, quarantine
 from features.contract.settings import GenomicsSettings, Settings
 from features.genomics.candidates import PLACE, Work, candidates
+from features.genomics.counts import SEXES
 from features.genomics.packing import packed_size
 from features.genomics.read import read_header
 from features.genomics.roster import IDENTIFIER, Roster, read_roster
-from features.genomics.summarise import summarise_samples, summarise_variants
-from features.lake import Written, write_table
+from features.genomics.samples import summarise_samples
+from features.genomics.sexes import Sex, Sexes, of_people, read_sexes
+from features.genomics.summarise import summarise_variants
+from features.lake import Written, read_version, write_table
 from features.quality import Balance, check, refused
 from features.raw_text import Split, plan_splits
 
+log = logging.getLogger("riskloom")
 JOB = "ingest_genomics"
 SPLITS_PER_CORE = 2
 SMALLEST_SPLIT, LARGEST_SPLIT = 1 << 18, 64 << 20
@@ -38,23 +44,28 @@ def ingest_genomics(
     Raises DataGateError when there are no files, a header is not one of a VCF, a person sits in two
     sample lists, or no record could be used.
     """
-    genomics = _section(settings)
-    splits = _plan(spark, Location(settings.raw), keyer, files)
+    genomics, raw = _section(settings), Location(settings.raw)
+    recorded = read_sexes(raw, genomics.sexes, keyer) if genomics.sexes else {}
+    splits = _plan(
+        spark, raw, keyer, [file for file in files if any(matches(file.path, p) for p in genomics.paths)]
+    )
     by_file = [list(group) for _, group in groupby(splits, key=lambda split: split.digest)]
     roster = read_roster((read_header(group) for group in by_file), keyer)
     order = {group[0].digest: number for number, group in enumerate(by_file)}
-    found = candidates(spark, Work(splits, roster.columns, order, genomics)).persist(StorageLevel.MEMORY_AND_DISK)
+    sexes = {block: of_people(people, recorded) for block, people in roster.people.items()}
+    work = Work(splits, roster.columns, order, sexes, genomics)
+    found = candidates(spark, work).persist(StorageLevel.MEMORY_AND_DISK)
     doubles = _doubles(found).persist()
     try:
         balances = _balances(found, doubles, list(order))
         check(balances)
         accepted = _without(found.filter("rule is null"), doubles, sum(b.merged for b in balances.values()))
         with _bounded_arrow_batches(spark, roster):
-            tables = _write(spark, lake, genomics, roster, accepted, found)
+            tables = _write(spark, lake, genomics, roster, sexes, accepted, found)
     finally:
         doubles.unpersist()
         found.unpersist()
-    return Written(tables, _counts(balances, roster))
+    return Written(tables, _counts(balances, roster, sexes) | _sex_check(spark, lake, tables))
 
 
 def _section(settings: Settings) -> GenomicsSettings:
@@ -114,30 +125,41 @@ def _write(
     lake: Location,
     genomics: GenomicsSettings,
     roster: Roster,
+    sexes: dict[str, Sexes],
     accepted: DataFrame,
     found: DataFrame,
 ) -> dict[str, int]:
-    """The four tables and their new versions."""
-    sizes = {block: len(people) for block, people in roster.people.items()}
+    """The four tables and their new versions; samples are summarised beside the variants as written."""
     tasks = max(spark.sparkContext.defaultParallelism, int(spark.conf.get("spark.sql.shuffle.partitions") or 1))
-    genotypes = accepted.select(GENOTYPES.schema.names)
-    variants = summarise_variants(accepted, genomics.build, sum(sizes.values()), genomics.somatic)
-    samples = summarise_samples(genotypes, _people(spark, roster), sizes, tasks)
-    quarantined = _refused(spark, found, roster)
+    variants = summarise_variants(accepted, genomics.build, _by_sex(sexes), genomics.somatic)
+    version = write_table(variants, lake, VARIANTS, reshape=True)
+    written = read_version(spark, lake, VARIANTS.path, version)
+    people = _people(spark, roster, sexes)
+    samples = summarise_samples(accepted, written, people, sexes, tasks)
     return {
-        GENOTYPES.path: write_table(genotypes, lake, GENOTYPES),
-        VARIANTS.path: write_table(variants, lake, VARIANTS),
-        SAMPLES.path: write_table(samples, lake, SAMPLES),
-        quarantine(JOB).path: write_table(quarantined, lake, quarantine(JOB)),
+        VARIANTS.path: version,
+        GENOTYPES.path: write_table(accepted.select(GENOTYPES.schema.names), lake, GENOTYPES, reshape=True),
+        SAMPLES.path: write_table(samples, lake, SAMPLES, reshape=True),
+        quarantine(JOB).path: write_table(_refused(spark, found, roster), lake, quarantine(JOB)),
     }
 
 
-def _people(spark: SparkSession, roster: Roster) -> DataFrame:
-    """`sample_block, sample_index, person_key` of every kept sample."""
-    rows = [(block, index, key) for block, keys in roster.people.items() for index, key in enumerate(keys)]
-    schema = "sample_block string, sample_index int, person_key string"
+def _by_sex(sexes: dict[str, Sexes]) -> dict[str, int]:
+    """The number of samples by suffix of SEXES."""
+    found = np.concatenate(list(sexes.values()))
+    return {suffix: len(found) if sex is None else int((found == sex).sum()) for suffix, sex in SEXES.items()}
+
+
+def _people(spark: SparkSession, roster: Roster, sexes: dict[str, Sexes]) -> DataFrame:
+    """`sample_block, sample_index, person_key, sex` of every kept sample."""
+    rows = [
+        (block, index, key, Sex(sex).name.lower())
+        for block, keys in roster.people.items()
+        for index, (key, sex) in enumerate(zip(keys, sexes[block], strict=True))
+    ]
+    schema = "sample_block string, sample_index int, person_key string, sex string"
     return spark.createDataFrame(
-        pd.DataFrame(rows, columns=["sample_block", "sample_index", "person_key"]), schema
+        pd.DataFrame(rows, columns=["sample_block", "sample_index", "person_key", "sex"]), schema
     )
 
 
@@ -149,15 +171,27 @@ def _refused(spark: SparkSession, found: DataFrame, roster: Roster) -> DataFrame
     return refused(lines.unionByName(headers) if names else lines, JOB)
 
 
-def _counts(balances: dict[str, Balance], roster: Roster) -> dict[str, object]:
+def _counts(balances: dict[str, Balance], roster: Roster, sexes: dict[str, Sexes]) -> dict[str, object]:
     """`samples_refused` and `samples_merged` are columns, counted in every file."""
+    by_sex = _by_sex(sexes)
     return {
         "balances": {digest: balance.as_counts() for digest, balance in balances.items()},
-        "samples": sum(len(people) for people in roster.people.values()),
+        "samples": by_sex[""],
         "sample_blocks": len(roster.people),
         "samples_refused": len(roster.refused),
         "samples_merged": roster.merged,
+        "samples_without_sex": by_sex[""] - by_sex["_female"] - by_sex["_male"],
     }
+
+
+def _sex_check(spark: SparkSession, lake: Location, tables: dict[str, int]) -> dict[str, object]:
+    """How many samples' X tells another sex than is recorded: a swapped tube, or a wrong record."""
+    samples = read_version(spark, lake, SAMPLES.path, tables[SAMPLES.path])
+    known = samples.filter("sex != 'unknown' and sex_imputed != 'unknown'")
+    other = known.filter("sex != sex_imputed").count()
+    if other:
+        log.warning("%d samples: X tells another sex than is recorded (samples: sex, sex_imputed)", other)
+    return {"samples_of_other_sex": other}
 
 
 @contextmanager

@@ -34,7 +34,7 @@ def write_vcf(raw: Path) -> WriteVcf:
     """Write a VCF with a sound header; records are given with spaces for tabs."""
 
     def write(name: str, samples: Sequence[str], records: Sequence[str], end: str = "\n") -> Path:
-        contigs = [f"##contig=<ID={contig},length=1000000>" for contig in ("1", "chr1", "2", "X")]
+        contigs = [f"##contig=<ID={contig},length=1000000>" for contig in ("1", "chr1", "2", "X", "Y", "MT")]
         columns = ["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO", "FORMAT", *samples]
         lines = [
             "##fileformat=VCFv4.3",

@@ -3,9 +3,11 @@
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from features.genomics.clean import Layout, RefusedLineError, Rule, Variant, clean_line, normalise, trim
@@ -50,6 +52,40 @@ def test_a_bad_line_breaks_one_rule(rule: str, record: str) -> None:
     with pytest.raises(RefusedLineError) as refusal:
         clean(record)
     assert refusal.value.rule == rule
+
+
+@pytest.mark.parametrize(
+    ("half_calls", "codes"), [("missing", [3, 3, 2, 3]), ("haploid", [2, 0, 2, 2]), ("reference", [1, 0, 2, 1])]
+)
+def test_a_half_call_is_what_the_rule_says(half_calls: str, codes: list[int]) -> None:
+    layout = replace(LAYOUT, half_calls=half_calls)  # type: ignore[arg-type]
+    (variant,) = variants("1 100 . A C . PASS . GT:DP ./1:3 0|.:4 1/1:5 1|.", layout)
+    assert variant.codes.tolist() == codes
+
+
+@pytest.mark.parametrize("half_calls", ["missing", "haploid", "reference"])
+def test_half_calls_count_as_in_plink2(half_calls: str, write_vcf: Callable[..., Path], tmp_path: Path) -> None:
+    if shutil.which("plink2") is None:
+        pytest.skip("plink2 is not installed")
+    record = "1 100 . A C . PASS . GT ./1 0|. 1/1 0/. 0/0 ./. 0/. .|1 ./1"
+    path, out = write_vcf("a.vcf", [f"A-{i}" for i in range(9)], [record]), tmp_path / "out"
+    command = ["plink2", "--vcf", str(path), "--vcf-half-call", half_calls, "--geno-counts", "--out", str(out)]
+    subprocess.run(command, check=True, capture_output=True)
+    expected = pd.read_csv(f"{out}.gcount", sep="\t")[
+        ["HOM_REF_CT", "HET_REF_ALT_CTS", "TWO_ALT_GENO_CTS", "MISSING_CT"]
+    ]
+    (variant,) = variants(record, replace(LAYOUT, columns=18, half_calls=half_calls))  # type: ignore[arg-type]
+    assert np.bincount(variant.codes, minlength=4).tolist() == expected.iloc[0].tolist()
+
+
+def test_a_half_call_of_the_tenth_alt_is_one_too() -> None:
+    alts = ",".join("AC" + "G" * i for i in range(10))
+    record = f"1 100 . A {alts} . PASS . GT ./10 10|. 10/10 0/0"
+    with pytest.raises(RefusedLineError, match="") as refusal:
+        clean(record)
+    assert refusal.value.rule == Rule.HALF_CALL
+    assert variants(record, replace(LAYOUT, half_calls="haploid"))[9].codes.tolist() == [2, 2, 2, 0]
+    assert variants(record, replace(LAYOUT, half_calls="reference"))[9].codes.tolist() == [1, 1, 2, 0]
 
 
 @pytest.mark.parametrize("alt", ["*", "<DEL>", "<NON_REF>", "A[chr2:321682[", "]13:123456]A", "A.", ".A"])

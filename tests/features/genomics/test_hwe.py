@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.genomics.hwe import hwe_kernel, hwe_p
+from features.genomics.hwe import hwe_kernel, hwe_p, hwe_x_kernel
 
 
 def enumerated(hom_ref: int, het: int, hom_alt: int) -> tuple[Fraction, Fraction]:
@@ -51,7 +51,55 @@ def test_nobody_called_has_no_p() -> None:
     assert np.isnan(hwe_kernel(0, 0, 0)).all()
 
 
+def enumerated_x(hom_ref: int, het: int, hom_alt: int, ref: int, alt: int) -> tuple[Fraction, Fraction]:
+    """P(men's and women's calls | allele counts) by its formula (Graffelman 2016, equation 4), in fractions."""
+    women, men, alleles = hom_ref + het + hom_alt, ref + alt, het + 2 * hom_alt + alt
+
+    def chance(h: int, m: int) -> Fraction:
+        homs = (alleles - m - h) // 2, women - h - (alleles - m - h) // 2
+        ways = math.factorial(women) // math.prod(map(math.factorial, (*homs, h))) * math.comb(men, m)
+        return Fraction(2**h * ways, math.comb(2 * women + men, alleles))
+
+    chances = {
+        (h, m): chance(h, m)
+        for m in range(min(men, alleles) + 1)
+        for h in range(women + 1)
+        if (alleles - m - h) % 2 == 0 and 0 <= alleles - m - h <= 2 * (women - h)
+    }
+    assert sum(chances.values()) == 1
+    seen = chances[het, alt]
+    less = sum((p for p in chances.values() if p < seen), Fraction(0))
+    equal = sum((p for p in chances.values() if p == seen), Fraction(0))
+    return less + equal, less + equal / 2
+
+
+@settings(deadline=None)
+@given(*[st.integers(0, 20)] * 3, *[st.integers(0, 25)] * 2)
+def test_on_x_the_kernel_equals_whole_fractions(hom_ref: int, het: int, hom_alt: int, ref: int, alt: int) -> None:
+    if hom_ref + het + hom_alt:
+        expected = [float(p) for p in enumerated_x(hom_ref, het, hom_alt, ref, alt)]
+        assert hwe_x_kernel(hom_ref, het, hom_alt, ref, alt) == pytest.approx(expected, rel=1e-9)
+
+
+def test_on_x_what_is_left_out_is_negligible_even_beside_a_tiny_p() -> None:
+    counts = (90, 5, 60, 10, 150)
+    expected = [float(p) for p in enumerated_x(*counts)]
+    assert expected[0] < 1e-60
+    assert hwe_x_kernel(*counts) == pytest.approx(expected, rel=1e-9, abs=0)
+
+
+def test_without_men_the_test_on_x_is_the_one_of_autosomes() -> None:
+    assert hwe_x_kernel(37, 200, 85, 0, 0) == pytest.approx(hwe_kernel(37, 200, 85), rel=1e-12)
+
+
+def test_without_women_there_is_no_test_on_x() -> None:
+    assert np.isnan(hwe_x_kernel(0, 0, 0, 5, 3)).all()
+
+
 def test_many_variants_at_once_equal_one_at_a_time() -> None:
-    counts = np.array([[5, 3, 1], [0, 0, 0], [9, 0, 9], [5, 3, 1]])
-    together = np.stack(hwe_p(*counts.T), axis=1)
-    np.testing.assert_array_equal(together, [hwe_kernel(*map(int, row)) for row in counts])
+    counts = np.array([[5, 3, 1, 0, 0], [0, 0, 0, 0, 0], [9, 0, 9, 0, 0], [5, 3, 1, 0, 0], [5, 3, 1, 7, 2]])
+    together = np.stack(hwe_p(counts), axis=1)
+    expected = [
+        hwe_x_kernel(*map(int, row)) if row[3:].any() else hwe_kernel(*map(int, row[:3])) for row in counts
+    ]
+    np.testing.assert_array_equal(together, expected)

@@ -11,7 +11,7 @@ import pytest
 
 from features.contract.errors import DataGateError
 from features.contract.persons import PersonKeyer
-from features.contract.settings import GenomicsSettings, IdentitySettings
+from features.contract.settings import GenomicsSettings, IdentitySettings, SampleSexes
 from features.genomics.packing import unpack
 from features.lake import Written
 
@@ -46,7 +46,14 @@ def test_every_record_is_accounted_for(ingest: Ingest, write_vcf: Callable[..., 
         second: {"records": 2, "expanded": 0, "used": 2, "merged": 0, "quarantined": {}},
     }
     counts = {name: count for name, count in written.counts.items() if name.startswith("sample")}
-    assert counts == {"samples": 3, "sample_blocks": 2, "samples_refused": 1, "samples_merged": 1}
+    assert counts == {
+        "samples": 3,
+        "sample_blocks": 2,
+        "samples_refused": 1,
+        "samples_merged": 1,
+        "samples_without_sex": 3,
+        "samples_of_other_sex": 0,
+    }
 
     refused = tables["quarantine/ingest_genomics"]
     assert sorted(refused["rule"]) == ["columns", "half_call", "identifier", "symbolic"]
@@ -134,14 +141,19 @@ def test_the_glioma_calls_of_511_people_go_through(ingest: Ingest) -> None:
         pytest.skip(f"the glioma data are not at {LGG}")
     identity = IdentitySettings(namespace="tcga", case="upper", pattern=r"^(TCGA-[A-Z0-9]{2}-[A-Z0-9]{4})")
     genomics = GenomicsSettings(
-        paths=["*.vcf.gz"], build="GRCh37", gene_field="GENE", consequence_field="VC", somatic=True
+        paths=["*.vcf.gz"],
+        build="GRCh37",
+        gene_field="GENE",
+        consequence_field="VC",
+        somatic=True,
+        sexes=SampleSexes(path="lgg_tcga_clinical_cdr.tsv", id="patient_id", sex="gender"),
     )
     written, tables = ingest(genomics, PersonKeyer(bytes(range(32)), identity), LGG)
     (balance,) = written.counts["balances"].values()
     assert balance == {"records": 39_822, "expanded": 48, "used": 39_870, "merged": 0, "quarantined": {}}
     variants = tables["variants"]
     assert (len(variants), len(tables["genotypes"]), len(tables["samples"])) == (39_870, 39_870, 511)
-    assert variants["n_het"].sum() == tables["samples"]["n_het"].sum() == 40_604
+    assert variants["n_het"].sum() == tables["samples"][["n_het", "n_het_haploid"]].to_numpy().sum()
     assert (variants["filters"].str.len() == 0).sum() == 35_252 + (len(variants) - 39_822)
     assert variants[["hwe_exact_p", "hwe_mid_p"]].isna().all(axis=None)
     assert set(variants.loc[variants["position"] == 209_113_113, "gene"]) == {"IDH1"}

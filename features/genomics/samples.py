@@ -1,0 +1,176 @@
+"""The `samples` table: counts over variants for each sample, and the sex that its X tells.
+
+Heterozygous and homozygous calls are counted where the sample has two copies, as `plink2
+--sample-counts` does; a call on Y is nothing that a woman could miss.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as sf
+
+from features.contract.schemas import SAMPLES
+from features.genomics.contigs import Region
+from features.genomics.packing import MISSING, Codes, unpack
+from features.genomics.sexes import Sexes, copies
+
+KEYS = ["sample_block", "sample_index"]
+SUMS = ("n_variants", "n_called", "n_het", "n_hom_alt", "n_het_haploid", "n_transitions", "n_transversions")
+LARGEST_FEMALE_F, SMALLEST_MALE_F = 0.2, 0.8
+"""As in `plink1.9 --check-sex`; between them the sex is unknown."""
+_CODES_AT_ONCE = 1 << 22
+
+Counts = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+
+def summarise_samples(
+    accepted: DataFrame, variants: DataFrame, people: DataFrame, sexes: Mapping[str, Sexes], tasks: int
+) -> DataFrame:
+    """The `samples` table from packed calls, unpacked in `tasks` tasks that each give one row per sample.
+
+    `people` has KEYS, `person_key` and `sex`; `sexes` are those of each block; `variants` is the table.
+    `call_rate` is over the variants that have a row in the sample's block.
+    """
+    calls = accepted.select("sample_block", "calls", "region", _substitution().alias("substitution")).coalesce(
+        tasks
+    )
+    ddl = ", ".join(f"{name} bigint" for name in SUMS)
+    partial = calls.mapInArrow(_Sums(dict(sexes)), f"sample_block string, sample_index int, {ddl}")
+    sums = partial.groupBy(KEYS).agg(*(sf.sum(name).alias(name) for name in SUMS))
+    joined = people.join(sums, KEYS, "left").join(_singletons(accepted, variants), KEYS, "left")
+    joined = joined.join(_inbreeding(accepted, variants, sexes, tasks), KEYS, "left").fillna(
+        0, subset=[*SUMS, "n_singletons"]
+    )
+    f = sf.col("x_inbreeding")
+    told = sf.when(f < LARGEST_FEMALE_F, "female").when(f > SMALLEST_MALE_F, "male").otherwise("unknown")
+    rate = sf.when(sf.col("n_variants") > 0, sf.col("n_called") / sf.col("n_variants")).otherwise(0.0)
+    return joined.withColumns({"call_rate": rate, "sex_imputed": told}).select(SAMPLES.schema.names)
+
+
+def _substitution() -> Column:
+    """1 for a transition, 2 for a transversion, 0 for what is no single base for another."""
+    pair = sf.concat(sf.col("ref"), sf.col("alt"))
+    single = pair.rlike("^[ACGT]{2}$")
+    return sf.when(pair.isin("AG", "GA", "CT", "TC"), 1).when(single, 2).otherwise(0)
+
+
+def _singletons(accepted: DataFrame, variants: DataFrame) -> DataFrame:
+    """How many variants only this sample carries, in one copy: alone in its block, confirmed over all."""
+    believed = sf.col("allele_count") - sf.col("n_het_haploid") / 2
+    alone = variants.filter(believed == 1).select("variant_key")
+    found = accepted.filter(sf.col("sole_carrier").isNotNull()).select(
+        "variant_key", "sample_block", sf.col("sole_carrier").alias("sample_index")
+    )
+    return found.join(alone, "variant_key").groupBy(KEYS).agg(sf.count("*").alias("n_singletons"))
+
+
+def _inbreeding(accepted: DataFrame, variants: DataFrame, sexes: Mapping[str, Sexes], tasks: int) -> DataFrame:
+    """KEYS and `x_inbreeding`, F = (O - E) / (N - E) over N calls on X, O of them homozygous, E expected so
+    (https://www.cog-genomics.org/plink/1.9/basic_stats#check_sex); null without a call that tells anything."""
+    het_free = sf.col("allele_count") - sf.col("n_het_haploid") / 2
+    p = het_free / (sf.col("allele_number") - sf.col("n_het_haploid"))
+    told = variants.filter(sf.col("contig") == "X").select("variant_key", (1 - 2 * p * (1 - p)).alias("expected"))
+    on_x = accepted.filter(sf.col("region") == Region.X).select("variant_key", "sample_block", "calls")
+    calls = on_x.join(told.filter("expected < 1"), "variant_key").drop("variant_key").coalesce(tasks)
+    sizes = {block: len(found) for block, found in sexes.items()}
+    partial = calls.mapInArrow(
+        _Homozygosity(sizes), "sample_block string, sample_index int, n bigint, o bigint, e double"
+    )
+    sums = partial.groupBy(KEYS).agg(*(sf.sum(name).alias(name) for name in "noe"))
+    f = (sf.col("o") - sf.col("e")) / (sf.col("n") - sf.col("e"))
+    return sums.select(*KEYS, sf.when(sf.col("n") > sf.col("e"), f).alias("x_inbreeding"))
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """The function that each task runs: packed rows in; SUMS, one row per sample of a block, out."""
+
+    sexes: dict[str, Sexes]
+
+    def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        sums = {block: np.zeros((len(SUMS), len(sexes)), np.int64) for block, sexes in self.sexes.items()}
+        for block, batch in _by_block(batches):
+            regions, substitutions = batch["region"].to_numpy(), batch["substitution"].to_numpy()
+            for place in Region:
+                for kind in (0, 1, 2):
+                    chosen = batch["calls"].filter(pa.array((regions == place) & (substitutions == kind)))
+                    sums[block] += count_by_sample(chosen, self.sexes[block], place, kind)
+        for block, found in sums.items():
+            yield _rows(block, SUMS, found)
+
+
+def count_by_sample(calls: pa.Array, sexes: Sexes, place: Region, substitution: int) -> Counts:
+    """SUMS of each sample over packed rows of one region and kind of substitution: (7, samples)."""
+    diploid, haploid = copies(sexes, place)
+    n_het, n_hom_alt, n_called = _count(calls, len(sexes))
+    carried = (n_het + n_hom_alt) * diploid
+    counted = diploid | haploid
+    rows = np.full(len(sexes), len(calls))
+    return np.stack(
+        [
+            rows * counted,
+            n_called * counted,
+            n_het * diploid,
+            n_hom_alt * diploid,
+            n_het * haploid,
+            carried * (substitution == 1),
+            carried * (substitution == 2),
+        ]
+    )
+
+
+def _count(calls: pa.Array, samples: int) -> Counts:
+    """Heterozygous, homozygous ALT and called variants of each sample: (3, samples)."""
+    sums = np.zeros((3, samples), np.int64)
+    for codes in _unpacked(calls, samples):
+        sums += np.stack([(codes == 1).sum(0), (codes == 2).sum(0), (codes != MISSING).sum(0)])
+    return sums
+
+
+@dataclass(frozen=True)
+class _Homozygosity:
+    """The function that each task runs: packed rows on X in; N, O and E of each sample out."""
+
+    sizes: dict[str, int]
+
+    def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        sums = {block: np.zeros((3, size)) for block, size in self.sizes.items()}
+        for block, batch in _by_block(batches):
+            expected, start = batch["expected"].to_numpy(), 0
+            for codes in _unpacked(batch["calls"], self.sizes[block]):
+                called = codes != MISSING
+                e = expected[start : start + len(codes)] @ called
+                sums[block] += np.stack([called.sum(0), (called & (codes != 1)).sum(0), e])
+                start += len(codes)
+        for block, (n, o, e) in sums.items():
+            yield _rows(block, "noe", [n.astype(np.int64), o.astype(np.int64), e])
+
+
+def _by_block(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[str, pa.RecordBatch]]:
+    for batch in batches:
+        blocks = np.array(batch["sample_block"].to_pylist())
+        for block in np.unique(blocks):
+            yield str(block), batch.filter(pa.array(blocks == block))
+
+
+def _unpacked(calls: pa.Array, samples: int) -> Iterator[Codes]:
+    """Packed rows as codes (rows, samples), as many at once as memory allows."""
+    step = max(1, _CODES_AT_ONCE // samples)
+    for start in range(0, len(calls), step):
+        rows = calls[start : start + step].to_pylist()
+        yield unpack(np.frombuffer(b"".join(rows), np.uint8).reshape(len(rows), -1), samples)
+
+
+def _rows(block: str, names: Iterable[str], sums: Iterable[npt.NDArray[np.generic]]) -> pa.RecordBatch:
+    columns = [pa.array(column) for column in sums]
+    samples = len(columns[0])
+    keys = [
+        pa.array([block]).take(pa.array(np.zeros(samples, np.int64))),
+        pa.array(np.arange(samples, dtype=np.int32)),
+    ]
+    return pa.RecordBatch.from_arrays([*keys, *columns], names=[*KEYS, *names])
