@@ -14,7 +14,11 @@ def _body(context: Context) -> Written:
 
 def _raw(settings: Settings) -> list[str]:
     genomics = settings.genomics
-    return [*genomics.paths, *([genomics.sexes.path] if genomics.sexes else [])] if genomics else []
+    if genomics is None:
+        return []
+    sexes = [genomics.sexes.path] if genomics.sexes else []
+    reference = [genomics.reference, f"{genomics.reference}.fai"] if genomics.reference else []
+    return [*genomics.paths, *sexes, *reference]
 
 
 def _writes(settings: Settings) -> list[str]:

@@ -91,13 +91,15 @@ class GenomicsSettings(Section):
     """VCF files. `gene_field` and `consequence_field` name INFO keys that annotate a variant.
 
     `sexes`: without it the calls on X are counted as everyone's with two copies, and those on Y not at all.
-    `half_calls`: what `./1` is; `error` refuses its line. `somatic` genotypes are written where a tumour
-    carries the variant: absence is not reference, and call rate or HWE mean nothing.
+    `reference` is a FASTA file below the raw root, with its .fai: a REF that disagrees is refused, and indels
+    are moved to the left. `half_calls`: what `./1` is; `error` refuses its line. `somatic` genotypes are
+    written where a tumour carries the variant: absence is not reference, and call rate or HWE mean nothing.
     """
 
     paths: list[str]
     build: Literal["GRCh37", "GRCh38"]
     sexes: SampleSexes | None = None
+    reference: str | None = None
     half_calls: Literal["error", "missing", "haploid", "reference"] = "error"
     gene_field: str | None = None
     consequence_field: str | None = None

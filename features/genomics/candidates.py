@@ -17,6 +17,7 @@ from features.genomics.contigs import region
 from features.genomics.counts import COUNTS, count_codes, sole_carrier
 from features.genomics.packing import pack
 from features.genomics.read import data_lines
+from features.genomics.reference import Reference
 from features.genomics.roster import Columns
 from features.genomics.sexes import Sexes
 from features.raw_text import Split
@@ -57,13 +58,14 @@ Row = tuple[object, ...]
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What every task needs to know: the splits, the files' sample columns and their order, and the sexes
-    of each block."""
+    """What every task needs to know: the splits, the files' sample columns and their order, the sexes of
+    each block, and the reference genome."""
 
     splits: Sequence[Split]
     columns: Mapping[str, Columns]
     order: Mapping[str, int]
     sexes: Mapping[str, Sexes]
+    reference: Reference | None
     settings: GenomicsSettings
 
 
@@ -93,7 +95,7 @@ def parse_split(work: Work, split: Split) -> Iterator[pa.RecordBatch]:
     size = 0
     columns = work.columns[split.digest]
     source = work.order[split.digest]
-    layout = _layout(work.settings, columns)
+    layout = _layout(work, columns)
     sexes = work.sexes[columns.block]
     for line, location in data_lines(split):
         made = _line_rows(line, location, layout, (source, split.digest, columns.block), sexes)
@@ -105,7 +107,8 @@ def parse_split(work: Work, split: Split) -> Iterator[pa.RecordBatch]:
     yield _batch(rows)
 
 
-def _layout(settings: GenomicsSettings, columns: Columns) -> Layout:
+def _layout(work: Work, columns: Columns) -> Layout:
+    settings = work.settings
     return Layout(
         build=settings.build,
         columns=FIXED_COLUMNS + columns.total,
@@ -113,6 +116,7 @@ def _layout(settings: GenomicsSettings, columns: Columns) -> Layout:
         gene_field=settings.gene_field,
         consequence_field=settings.consequence_field,
         half_calls=settings.half_calls,
+        reference=work.reference,
     )
 
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from features.genomics import genotype
 from features.genomics.contigs import harmonise
 from features.genomics.packing import Codes
+from features.genomics.reference import Reference, left_align
 
 FIXED_COLUMNS = 9
 LONGEST_POSITION = 2**31 - 1
@@ -32,6 +33,7 @@ class Rule(StrEnum):
     ALLELE = "allele"
     MONOMORPHIC = "monomorphic"
     SYMBOLIC = "symbolic"
+    REFERENCE = "reference"
     GENOTYPE = "genotype"
     HALF_CALL = "half_call"
 
@@ -46,7 +48,8 @@ class RefusedLineError(Exception):
 @dataclass(frozen=True, slots=True)
 class Layout:
     """How to read the lines of a file: its number of columns, which sample columns are kept (None: all),
-    the genome build, the INFO keys of the annotations, and what a half call is."""
+    the genome build, the INFO keys of the annotations, what a half call is, and the reference that REF must
+    agree with (None: it is not checked, and indels stay where they are)."""
 
     build: str
     columns: int
@@ -54,6 +57,7 @@ class Layout:
     gene_field: str | None
     consequence_field: str | None
     half_calls: genotype.HalfCalls = "error"
+    reference: Reference | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,8 @@ def clean_line(line: bytes, layout: Layout) -> list[Variant | Rule]:
     chrom, pos, identifier, ref, alt, _, filters, info, form = (f.decode(errors="replace") for f in fields[:-1])
     position = _position(chrom, pos)
     alts = _alleles(ref, alt)
+    if layout.reference and not layout.reference.agrees(harmonise(chrom), position, ref.upper()):
+        raise RefusedLineError(Rule.REFERENCE)
     first, second = _genotypes(form, fields[-1], len(alts), layout)
     annotation = (
         None if identifier in (".", "") else identifier.split(";")[0],
@@ -93,7 +99,7 @@ def clean_line(line: bytes, layout: Layout) -> list[Variant | Rule]:
     )
     return [
         Variant(
-            *normalise(layout.build, chrom, position, ref, allele),
+            *normalise(layout.build, chrom, position, ref, allele, layout.reference),
             *annotation,
             genotype.count_alleles(first, second, k),
         )
@@ -103,13 +109,18 @@ def clean_line(line: bytes, layout: Layout) -> list[Variant | Rule]:
     ]
 
 
-def normalise(build: str, chrom: str, position: int, ref: str, alt: str) -> tuple[str, str, int, str, str]:
+def normalise(
+    build: str, chrom: str, position: int, ref: str, alt: str, reference: Reference | None = None
+) -> tuple[str, str, int, str, str]:
     """Key, contig, position, REF and ALT in one spelling: contigs by one name, upper case, minimal alleles.
 
-    An indel keeps one base of context; it is not moved to the left, which would need the reference.
+    An indel keeps one base of context; it is moved to the left if there is a reference.
     """
-    contig = harmonise(chrom)
-    position, ref, alt = trim(position, ref.upper(), alt.upper())
+    contig, ref, alt = harmonise(chrom), ref.upper(), alt.upper()
+    if reference:
+        position, ref, alt = left_align(reference, contig, position, ref, alt)
+    else:
+        position, ref, alt = trim(position, ref, alt)
     key = f"{build}:{contig}:{position}:{_allele_in_key(ref)}:{_allele_in_key(alt)}"
     return key, contig, position, ref, alt
 

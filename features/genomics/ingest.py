@@ -17,9 +17,11 @@ from features.contract.persons import PersonKeyer
 from features.contract.schemas import GENOTYPES, SAMPLES, VARIANTS, quarantine
 from features.contract.settings import GenomicsSettings, Settings
 from features.genomics.candidates import PLACE, Work, candidates
+from features.genomics.clean import Rule
 from features.genomics.counts import SEXES
 from features.genomics.packing import packed_size
 from features.genomics.read import read_header
+from features.genomics.reference import open_reference
 from features.genomics.roster import IDENTIFIER, Roster, read_roster
 from features.genomics.samples import summarise_samples
 from features.genomics.sexes import Sex, Sexes, of_people, read_sexes
@@ -34,6 +36,7 @@ SPLITS_PER_CORE = 2
 SMALLEST_SPLIT, LARGEST_SPLIT = 1 << 18, 64 << 20
 ARROW_BATCH_BYTES = 16 << 20
 MOST_BROADCAST_ROWS = 1_000_000
+MOST_REFERENCE_MISMATCHES = 0.1
 
 
 def ingest_genomics(
@@ -53,12 +56,14 @@ def ingest_genomics(
     roster = read_roster((read_header(group) for group in by_file), keyer)
     order = {group[0].digest: number for number, group in enumerate(by_file)}
     sexes = {block: of_people(people, recorded) for block, people in roster.people.items()}
-    work = Work(splits, roster.columns, order, sexes, genomics)
+    reference = open_reference(raw / genomics.reference) if genomics.reference else None
+    work = Work(splits, roster.columns, order, sexes, reference, genomics)
     found = candidates(spark, work).persist(StorageLevel.MEMORY_AND_DISK)
     doubles = _doubles(found).persist()
     try:
         balances = _balances(found, doubles, list(order))
         check(balances)
+        _check_reference(balances, genomics)
         accepted = _without(found.filter("rule is null"), doubles, sum(b.merged for b in balances.values()))
         with _bounded_arrow_batches(spark, roster):
             tables = _write(spark, lake, genomics, roster, sexes, accepted, found)
@@ -182,6 +187,17 @@ def _counts(balances: dict[str, Balance], roster: Roster, sexes: dict[str, Sexes
         "samples_merged": roster.merged,
         "samples_without_sex": by_sex[""] - by_sex["_female"] - by_sex["_male"],
     }
+
+
+def _check_reference(balances: dict[str, Balance], genomics: GenomicsSettings) -> None:
+    """A file of another build disagrees nearly everywhere; a stray record or two is quarantined."""
+    for digest, balance in balances.items():
+        refused = balance.quarantined.get(Rule.REFERENCE, 0)
+        if refused > MOST_REFERENCE_MISMATCHES * balance.records:
+            raise DataGateError(
+                f"file {digest}: REF of {refused:,} of {balance.records:,} records is not what genomics.reference "
+                f"has there; is this file, or {genomics.reference}, of another build than {genomics.build}?"
+            )
 
 
 def _sex_check(spark: SparkSession, lake: Location, tables: dict[str, int]) -> dict[str, object]:
