@@ -30,8 +30,8 @@ HOME = Path("build/bench/scaling")
 COLUMNS = 512
 UNITS = 900
 ROWS_PER_STEP = 4096
-STEPS = 8
-EPOCHS = 6
+STEPS = 16
+EPOCHS = 4
 ROUNDS = 5
 # The same training in one process that never asks Horovod for a sum.
 WITHOUT_HOROVOD = """
