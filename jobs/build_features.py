@@ -17,7 +17,9 @@ def _body(context: Context) -> Written:
 def _reads(settings: Settings) -> list[str]:
     genomics = ["variants", "genotypes", "samples"] if settings.genomics else []
     imaging = ["series", "images"] if settings.imaging else []
-    return ["persons", "observation_periods", "events", *genomics, *imaging]
+    wanted = [task.features.genomics for task in settings.tasks]
+    scores = ["polygenic_scores"] if any(chosen and chosen.scores for chosen in wanted) else []
+    return ["persons", "observation_periods", "events", *genomics, *scores, *imaging]
 
 
 def _sections(settings: Settings) -> list[BaseModel | None]:

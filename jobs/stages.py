@@ -1,4 +1,4 @@
-"""The seven stages in the order of the data, and the job that is run by its own command only."""
+"""The eight stages in the order of the data, and the job that is run by its own command only."""
 
 from features.contract.errors import ConfigError
 from jobs import (
@@ -7,6 +7,7 @@ from jobs import (
     ingest_genomics,
     ingest_imaging,
     report,
+    score_genomes,
     score_population,
     search_model,
     train_model,
@@ -17,6 +18,7 @@ STAGES: tuple[Job, ...] = (
     ingest_genomics.JOB,
     ingest_clinical.JOB,
     ingest_imaging.JOB,
+    score_genomes.JOB,
     build_features.JOB,
     train_model.JOB,
     score_population.JOB,

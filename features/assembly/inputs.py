@@ -12,6 +12,7 @@ from features.lake import read_table
 
 CLINICAL = ("persons", "observation_periods", "events")
 GENOMICS = ("variants", "genotypes", "samples")
+SCORES = "polygenic_scores"
 IMAGING = ("series", "images")
 
 
@@ -31,6 +32,8 @@ def read_inputs(spark: SparkSession, lake: Location, runs: Runs, task: TaskSetti
     tables = [*CLINICAL]
     if task.features.genomics or task.outcome.genes:
         tables += GENOMICS
+    if task.features.genomics and task.features.genomics.scores:
+        tables.append(SCORES)
     if task.features.imaging:
         tables += IMAGING
     frames = {table: read_table(spark, lake, runs, table) for table in tables}
@@ -45,5 +48,7 @@ def check_task(settings: Settings, task: TaskSettings) -> None:
     named = settings.genomics is not None and settings.genomics.gene_field is not None
     if features.genomics and features.genomics.genes and not named:
         raise ConfigError(f"{where}.features.genomics.genes: set genomics.gene_field, which names the gene")
+    if features.genomics and features.genomics.scores and not (settings.genomics and settings.genomics.scores):
+        raise ConfigError(f"{where}.features.genomics.scores: set genomics.scores, which names the scoring files")
     if task.outcome.genes and not named:
         raise ConfigError(f"{where}.outcome.genes: set genomics.gene_field, which names the gene")

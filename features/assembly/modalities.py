@@ -7,12 +7,12 @@ import pyarrow as pa
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as sf
 
-from features.assembly.inputs import GENOMICS
+from features.assembly.inputs import GENOMICS, SCORES
 from features.assembly.study import Study
 from features.clinical.features import check_hidden, clinical_features, clinical_vocabulary
 from features.cohort.cohort import midnight
 from features.contract.settings import FeatureSettings, GenomicFeatures, ImagingFeatures
-from features.genomics.features import check_variants, genomic_features, genomic_vocabulary
+from features.genomics.features import check_variants, genomic_features, genomic_vocabulary, with_scores
 from features.imaging.features import choose_slices, image_shape, imaging_features
 
 Counts = dict[str, int]
@@ -61,7 +61,8 @@ def with_features(people: DataFrame, study: Study, as_of: date | None = None) ->
 def _genomics(index: DataFrame, study: Study, chosen: GenomicFeatures) -> DataFrame:
     variants, genotypes, samples = (study.inputs[name] for name in GENOMICS)
     expected = check_variants(variants, chosen, study.task.outcome)
-    return genomic_features(index, variants, genotypes, samples, chosen, expected, study.somatic)
+    found = genomic_features(index, variants, genotypes, samples, chosen, expected, study.somatic)
+    return with_scores(found, study.inputs[SCORES], chosen.scores) if chosen.scores else found
 
 
 def _clinical(index: DataFrame, study: Study) -> tuple[DataFrame, Counts]:

@@ -109,6 +109,27 @@ SAMPLES = Table(
     },
 )
 
+POLYGENIC_SCORES = Table(
+    "polygenic_scores",
+    _schema(("person_key", pa.string()), ("score", pa.string()), ("total", pa.float64())),
+    {"person_key_is_hex": "length(person_key) = 64"},
+)
+
+SCORE_MATCHES = Table(
+    "score_matches",
+    _schema(
+        ("score", pa.string()),
+        ("line", pa.int64()),
+        ("contig", pa.string(), True),
+        ("position", pa.int64(), True),
+        ("effect_allele", pa.string(), True),
+        ("other_allele", pa.string(), True),
+        ("weight", pa.float64(), True),
+        ("match_type", pa.string()),
+        ("variant_key", pa.string(), True),
+    ),
+)
+
 PERSONS = Table(
     "persons",
     _schema(

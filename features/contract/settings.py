@@ -87,6 +87,16 @@ class SampleSexes(Section):
     }
 
 
+class PolygenicSettings(Section):
+    """Scoring files of the PGS Catalog below the raw root. A score is left out if fewer than `minimum_overlap` of
+    its lines were matched; A/T and C/G variants are, unless `keep_ambiguous` says that both sides are of
+    one strand."""
+
+    paths: list[str]
+    minimum_overlap: Fraction = 0.75
+    keep_ambiguous: bool = False
+
+
 class GenomicsSettings(Section):
     """VCF files. `gene_field` and `consequence_field` name INFO keys that annotate a variant.
 
@@ -100,6 +110,7 @@ class GenomicsSettings(Section):
     build: Literal["GRCh37", "GRCh38"]
     sexes: SampleSexes | None = None
     reference: str | None = None
+    scores: PolygenicSettings | None = None
     half_calls: Literal["error", "missing", "haploid", "reference"] = "error"
     gene_field: str | None = None
     consequence_field: str | None = None
@@ -232,9 +243,11 @@ class OutcomeSettings(Section):
 
 
 class GenomicFeatures(Section):
-    """`variants` by rsid: ALT counts. `genes`: number of non-silent PASS variants carried."""
+    """`variants` by rsid: ALT counts. `scores` by name: what `score_genomes` summed. `genes`: number of
+    non-silent PASS variants carried."""
 
     variants: list[str] = []
+    scores: list[str] = []
     genes: list[str] = []
     total_burden: bool = False
     silent_consequences: list[str] = ["Silent"]

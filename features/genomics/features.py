@@ -38,7 +38,7 @@ class Layout:
 def genomic_vocabulary(features: GenomicFeatures) -> list[str]:
     """The names of the columns of `x_genomics`, in order."""
     burdens = [f"{gene}_burden" for gene in features.genes]
-    return [*features.variants, *burdens, *(["total_burden"] if features.total_burden else [])]
+    return [*features.variants, *burdens, *(["total_burden"] if features.total_burden else []), *features.scores]
 
 
 def check_variants(variants: DataFrame, features: GenomicFeatures, outcome: OutcomeSettings) -> dict[str, int]:
@@ -85,12 +85,33 @@ def genomic_features(
     layout = Layout(counts, burdens, features.total_burden, somatic)
     wanted = _contributions(variants, features)
     vectors = person_major(genotypes, wanted, layout)
-    people = _one_sample_each(samples.join(index.select("person_key"), "person_key"))
+    people = one_sample_each(samples.join(index.select("person_key"), "person_key"))
     joined = people.join(vectors, ["sample_block", "sample_index"], "left")
     nothing = _literal(_rows(np.zeros((layout.width, 1)), np.zeros((layout.width, 1)), layout)[0])
     return joined.select(
         "person_key", sf.coalesce("x", nothing).alias("x_genomics"), sf.lit(True).alias("has_genomics")
     )
+
+
+def with_scores(vectors: DataFrame, polygenic_scores: DataFrame, scores: Sequence[str]) -> DataFrame:
+    """`vectors` with the totals of these scores behind what `x_genomics` has; NaN for who has none.
+
+    Raises DataGateError for a score that the table does not have.
+    """
+    known = {row["score"] for row in polygenic_scores.select("score").distinct().collect()}
+    unknown = [score for score in scores if score not in known]
+    if unknown:
+        raise DataGateError(
+            f"features.genomics.scores: {', '.join(unknown)}: no such score in the polygenic_scores table, which "
+            f"has {', '.join(sorted(known))}; one with too few matched lines is left out there"
+        )
+    entries = sf.map_from_entries(sf.collect_list(sf.struct("score", sf.col("total").cast("float"))))
+    totals = (
+        polygenic_scores.filter(sf.col("score").isin(*scores)).groupBy("person_key").agg(entries.alias("totals"))
+    )
+    own = sf.array(*(sf.coalesce(sf.col("totals")[score], sf.lit(float("nan")).cast("float")) for score in scores))
+    joined = vectors.join(totals, "person_key", "left")
+    return joined.withColumn("x_genomics", sf.concat("x_genomics", own)).drop("totals")
 
 
 def carriers(
@@ -188,10 +209,14 @@ def _contribution(place: Column, burden: bool) -> Column:
     return sf.struct(place.alias("place"), sf.lit(burden).alias("burden"))
 
 
-def _one_sample_each(samples: DataFrame) -> DataFrame:
+def one_sample_each(samples: DataFrame) -> DataFrame:
     """A person genotyped twice is represented by the sample with the higher call rate."""
-    best = sf.max(sf.struct("call_rate", "sample_block", "sample_index")).alias("best")
-    return samples.groupBy("person_key").agg(best).select("person_key", "best.sample_block", "best.sample_index")
+    best = sf.max(sf.struct("call_rate", "sample_block", "sample_index", "sex")).alias("best")
+    return (
+        samples.groupBy("person_key")
+        .agg(best)
+        .select("person_key", "best.sample_block", "best.sample_index", "best.sex")
+    )
 
 
 def _literal(values: npt.NDArray[np.float32]) -> Column:

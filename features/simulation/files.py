@@ -5,7 +5,8 @@ import numpy as np
 from features.contract.paths import Location
 from features.simulation import dirt
 from features.simulation.bgzip import bgzip
-from features.simulation.genomes import Contig, missing_calls
+from features.simulation.disease import GENOMIC_WEIGHTS
+from features.simulation.genomes import PANEL_SITES, SITES, Contig, missing_calls, rsid
 from features.simulation.images import Photographs, Pixels, dicom_file, draw_uid, taken_days
 from features.simulation.people import ANCESTRIES, Ints, People, Study, iso, spell
 from features.simulation.records import Events
@@ -14,6 +15,7 @@ from features.simulation.vcf import vcf_header, vcf_lines
 PERSON_COLUMNS = "person_id,birth_date,sex,ancestry,observation_start,observation_end"
 EVENT_COLUMNS = "person_id,date,code,value,unit,text"
 SEX_TEXTS = (("M", "male"), ("F", "female"))
+EARLIER_ERROR = 0.05
 
 
 def write_genomics(
@@ -29,6 +31,21 @@ def write_genomics(
         (folder / f"{contig.name}.vcf.gz").write_bytes(bgzip(text))
         planted.append(counts)
     return planted
+
+
+def write_scores(folder: Location, contigs: list[Contig], rng: np.random.Generator) -> None:
+    """What an earlier study found of the panel: the true weights, and its own error. It names now ALT, now REF
+    as the allele with the effect."""
+    rows = ["rsID\tchr_name\tchr_position\teffect_allele\tother_allele\teffect_weight"]
+    for site in PANEL_SITES:
+        contig, place = contigs[site // SITES], site % SITES
+        weight = GENOMIC_WEIGHTS.get(site, 0.0) + rng.normal(0, EARLIER_ERROR)
+        alleles = (contig.alternatives[place], contig.reference[place])
+        effect, other, sign = (*alleles, 1) if rng.random() < 0.5 else (*alleles[::-1], -1)
+        where = (rsid(site), contig.name.removeprefix("chr"), str(contig.positions[place]))
+        rows.append("\t".join([*where, effect, other, f"{sign * weight:.4f}"]))
+    about = "#pgs_id=EARLIER\n#trait_reported=type 2 diabetes (simulated)\n#genome_build=GRCh38\n"
+    (folder / "EARLIER.txt").write_bytes((about + "\n".join(rows) + "\n").encode())
 
 
 def write_clinical(

@@ -3,6 +3,7 @@
 <root>/genomics/chr21.vcf.gz ...      <root>/../truth/truth.json    weights, dirt planted, counts
 <root>/clinical/persons.csv ...       <root>/../truth/risk.parquet  true risk by person
 <root>/imaging/<number>/<n>.dcm
+<root>/scores/EARLIER.txt
 """
 
 import io
@@ -31,9 +32,9 @@ from features.simulation.records import (
 )
 
 # Raise it when the same seed gives other bytes than before.
-VERSION = 2
+VERSION = 3
 MARKER = "_simulated.json"
-STREAMS = ("people", "genomes", "constitution", "history", "images", "outcome", "aftermath", "writing")
+STREAMS = ("people", "genomes", "constitution", "history", "images", "outcome", "aftermath", "writing", "scores")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,7 @@ def simulate(root: Location, people: int = 4000, seed: int = 1, study: Study | N
     (root / MARKER).write_bytes(_json(made_with))
     world = draw_world(people, seed, study)
     planted = _write_raw(root, world, study, _streams(seed)["writing"])
+    files.write_scores(root / "scores", world.contigs, _streams(seed)["scores"])
     truth = Truth(made_with, weights(), planted, _counts(world))
     _write_truth(root, world, truth)
     return truth

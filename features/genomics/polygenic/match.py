@@ -1,0 +1,130 @@
+"""Lines of scoring files to variants: by position and alleles, on either strand, each line at most once.
+
+Kinds of match and their order are those of the PGS Catalog's pgscatalog-match
+(https://pygscatalog.readthedocs.io).
+"""
+
+from enum import StrEnum
+
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import functions as sf
+
+from features.genomics.polygenic.scoring_file import COMPLEX, UNPLACED
+
+
+class MatchType(StrEnum):
+    """How a line was matched, the earlier kinds preferred, and why others were not.
+
+    REFALT: the effect allele is REF and the other one ALT; FLIP: on the other strand; NO_OA: the line names
+    no other allele. AMBIGUOUS: both strands read alike (A and T, C and G). DUPLICATE: an earlier line of the
+    score has the variant. COMPLEX: a haplotype, or a weight of REF that is not additive where several ALTs
+    replace it. UNPLACED: the line has no position.
+    """
+
+    REFALT = "refalt"
+    ALTREF = "altref"
+    REFALT_FLIP = "refalt_flip"
+    ALTREF_FLIP = "altref_flip"
+    NO_OA_REF = "no_oa_ref"
+    NO_OA_ALT = "no_oa_alt"
+    NO_OA_REF_FLIP = "no_oa_ref_flip"
+    NO_OA_ALT_FLIP = "no_oa_alt_flip"
+    AMBIGUOUS = "ambiguous"
+    DUPLICATE = "duplicate"
+    COMPLEX = COMPLEX
+    UNPLACED = UNPLACED
+    UNMATCHED = "unmatched"
+
+
+MATCHED = tuple(MatchType)[:8]
+EFFECT_IS_REF = (MatchType.REFALT, MatchType.REFALT_FLIP, MatchType.NO_OA_REF, MatchType.NO_OA_REF_FLIP)
+LINE = ["score", "line"]
+
+
+def match_lines(lines: DataFrame, variants: DataFrame, keep_ambiguous: bool) -> DataFrame:
+    """Each line once, with `variant_key` (null without a match), `match_type` and `site`: the keys of all
+    variants that replace the same REF bases. Variants that nobody was called at are as if not there."""
+    sites = variants.filter("allele_number > 0").select("variant_key", "contig", "position", "ref", "alt")
+    tried = lines.join(sites, ["contig", "position"], "left").withColumn("rank", _rank())
+    tried = tried.withColumn("site", sf.collect_list("variant_key").over(Window.partitionBy(*LINE, "ref")))
+    order = Window.partitionBy(LINE).orderBy("rank", "variant_key")
+    best = tried.withColumn("try", sf.row_number().over(order)).filter(sf.col("try") == 1)
+    judged = best.withColumn("match_type", _judge(keep_ambiguous))
+    known = sf.col("match_type").isin(*MATCHED)
+    again = sf.row_number().over(Window.partitionBy("score", "variant_key", known).orderBy("line")) > 1
+    kind = sf.when(known & again, MatchType.DUPLICATE.value).otherwise(sf.col("match_type"))
+    key = sf.when(sf.col("match_type") != MatchType.UNMATCHED.value, sf.col("variant_key"))
+    columns = [*lines.columns, "variant_key", "match_type", "site"]
+    return judged.withColumns({"match_type": kind, "variant_key": key}).select(columns)
+
+
+def weights_of_alt(matched: DataFrame) -> DataFrame:
+    """`score, variant_key`, `weights` of 0, 1 and 2 ALTs and `haploid` ones of 0 and 1, from the matched lines.
+
+    REF's count is what the ALTs of its site leave: its weights go, turned round, to the ALT that the line
+    names, and where there are others, less one weight a copy, to each of them.
+    """
+    used = matched.filter(sf.col("match_type").isin(*MATCHED))
+    step = _weight(0) - _weight(1)
+    others = sf.transform(
+        sf.array_except("site", sf.array("variant_key")),
+        lambda key: _entry(key, [sf.lit(0.0), step, 2 * step], [sf.lit(0.0), step]),
+    )
+    of_alt = _entry(sf.col("variant_key"), [_weight(0), _weight(1), _weight(2)], [_weight(0), _weight(1)])
+    of_ref = _entry(sf.col("variant_key"), [_weight(2), _weight(1), _weight(0)], [_weight(1), _weight(0)])
+    is_ref = sf.col("match_type").isin(*EFFECT_IS_REF)
+    entries = sf.when(is_ref, sf.concat(sf.array(of_ref), others)).otherwise(sf.array(of_alt))
+    return used.select("score", sf.explode(entries).alias("entry")).select("score", "entry.*")
+
+
+def _entry(key: Column, weights: list[Column], haploid: list[Column]) -> Column:
+    return sf.struct(
+        key.alias("variant_key"), sf.array(*weights).alias("weights"), sf.array(*haploid).alias("haploid")
+    )
+
+
+def _rank() -> Column:
+    """The place in MATCHED of what this variant is to the line; one past the last where it is nothing."""
+    effect, other = sf.col("effect_allele"), sf.col("other_allele")
+    tests = [*_both(effect, other), *_both(_complement(effect), _complement(other))]
+    unknown = sf.coalesce(other, effect) == effect  # some files repeat the effect allele
+    tests += [unknown & test for test in (*_one(effect), *_one(_complement(effect)))]
+    found = sf.lit(len(MATCHED))
+    for place in reversed(range(len(MATCHED))):
+        found = sf.when(tests[place], place).otherwise(found)
+    return found
+
+
+def _both(effect: Column, other: Column) -> tuple[Column, Column]:
+    ref, alt = sf.col("ref"), sf.col("alt")
+    return (effect == ref) & (other == alt), (effect == alt) & (other == ref)
+
+
+def _one(effect: Column) -> tuple[Column, Column]:
+    return effect == sf.col("ref"), effect == sf.col("alt")
+
+
+def _complement(allele: Column) -> Column:
+    """Of a single base; longer alleles are not turned, for the base before them would be another."""
+    return sf.when(sf.length(allele) == 1, sf.translate(allele, "ACGT", "TGCA"))
+
+
+def _judge(keep_ambiguous: bool) -> Column:
+    kinds = sf.array(*(sf.lit(kind.value) for kind in (*MATCHED, MatchType.UNMATCHED)))
+    kind = sf.element_at(kinds, sf.col("rank") + 1)
+    ambiguous = sf.col("ref") == _complement(sf.col("alt"))
+    if keep_ambiguous:
+        ambiguous = sf.lit(False)
+    additive = _weight(2) - _weight(1) == _weight(1) - _weight(0)
+    undone = kind.isin(*EFFECT_IS_REF) & (sf.size("site") > 1) & ~additive
+    return (
+        sf.when(sf.col("problem").isNotNull(), sf.col("problem"))
+        .when(sf.col("rank") == len(MATCHED), MatchType.UNMATCHED.value)
+        .when(ambiguous, MatchType.AMBIGUOUS.value)
+        .when(undone, MatchType.COMPLEX.value)
+        .otherwise(kind)
+    )
+
+
+def _weight(copies: int) -> Column:
+    return sf.element_at("weights", copies + 1)

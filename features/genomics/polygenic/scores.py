@@ -1,0 +1,140 @@
+"""Scoring files and the lake's genotypes to `polygenic_scores` and `score_matches`."""
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as sf
+
+from features.contract.errors import ConfigError, DataGateError
+from features.contract.paths import FileStat, Location
+from features.contract.persons import PersonKeyer
+from features.contract.runs import Runs
+from features.contract.schemas import POLYGENIC_SCORES, SCORE_MATCHES
+from features.contract.settings import GenomicsSettings, PolygenicSettings, Settings
+from features.genomics.features import one_sample_each
+from features.genomics.polygenic.match import MATCHED, match_lines, weights_of_alt
+from features.genomics.polygenic.scoring_file import WRONG, read_scoring_files
+from features.genomics.polygenic.sums import means, sum_scores, weighed_variants
+from features.genomics.sexes import Sex, Sexes
+from features.lake import Written, read_table, read_version, write_table
+
+log = logging.getLogger("riskloom")
+
+
+def score_genomes(
+    spark: SparkSession,
+    lake: Location,
+    runs: Runs,
+    settings: Settings,
+    keyer: PersonKeyer,
+    files: Sequence[FileStat],
+) -> Written:
+    """Match every line, and sum the scores of which enough was matched; nothing is published here.
+
+    Raises DataGateError for a file that is no scoring file or of another build, a line that is wrong, and
+    when no score had enough variants.
+    """
+    genomics, wanted = _sections(settings)
+    variants, genotypes, samples = (
+        read_table(spark, lake, runs, name) for name in ("variants", "genotypes", "samples")
+    )
+    names, lines = read_scoring_files(spark, Location(settings.raw), files, keyer, genomics.build)
+    matched = match_lines(lines, variants, wanted.keep_ambiguous)
+    version = write_table(_log(matched), lake, SCORE_MATCHES)
+    written = read_version(spark, lake, SCORE_MATCHES.path, version)
+    counts = _counts(written, names)
+    _check_lines(written)
+    chosen = _enough(counts, wanted.minimum_overlap)
+    weights = weights_of_alt(matched.filter(sf.col("score").isin(chosen)))
+    weighed = weighed_variants(weights, variants, chosen, genomics.build).persist()
+    try:
+        found = _totals(samples, genotypes, weighed, chosen)
+        tables = {
+            SCORE_MATCHES.path: version,
+            POLYGENIC_SCORES.path: write_table(found, lake, POLYGENIC_SCORES),
+        }
+    finally:
+        weighed.unpersist()
+    return Written(tables, {"scores": counts, "left_out": sorted(set(names) - set(chosen))})
+
+
+def _sections(settings: Settings) -> tuple[GenomicsSettings, PolygenicSettings]:
+    if settings.genomics is None or settings.genomics.scores is None:
+        raise ConfigError("genomics.scores: the configuration has no such section; add it, or leave this job out")
+    return settings.genomics, settings.genomics.scores
+
+
+def _log(matched: DataFrame) -> DataFrame:
+    """`score_matches`: every line of every file, and what became of it."""
+    weight = sf.element_at("weights", 2).alias("weight")
+    plain = [name for name in SCORE_MATCHES.schema.names if name != "weight"]
+    return matched.select(*plain, weight).select(SCORE_MATCHES.schema.names)
+
+
+def _counts(matches: DataFrame, names: Sequence[str]) -> dict[str, dict[str, object]]:
+    """By score: lines, the share matched, and lines by match type."""
+    rows = matches.groupBy("score", "match_type").count().collect()
+    counts: dict[str, dict[str, object]] = {}
+    for name in sorted(names):
+        kinds = {row["match_type"]: row["count"] for row in rows if row["score"] == name}
+        lines, used = sum(kinds.values()), sum(kinds.get(kind, 0) for kind in MATCHED)
+        counts[name] = {"lines": lines, "overlap": round(used / lines, 4) if lines else 0.0, "match_types": kinds}
+    return counts
+
+
+def _check_lines(matches: DataFrame) -> None:
+    """A weight that is no number makes every sum of its score wrong."""
+    wrong = matches.filter(sf.col("match_type").isin(*WRONG)).orderBy("score", "line").first()
+    if wrong is not None:
+        raise DataGateError(
+            f"genomics.scores: {wrong['score']}, line {wrong['line']}: {wrong['match_type'].replace('_', ' ')}; "
+            "expected the columns of its header, a whole number as position and finite numbers as weights; "
+            "correct the file"
+        )
+
+
+def _enough(counts: dict[str, dict[str, object]], minimum: float) -> list[str]:
+    """The scores of which enough lines were matched; the others are told of."""
+    chosen = [name for name, count in counts.items() if float(str(count["overlap"])) >= minimum]
+    for name in sorted(set(counts) - set(chosen)):
+        log.warning(
+            "score %s: %s of its %s lines were matched, genomics.scores.minimum_overlap is %s; left out "
+            "(score_matches says why)",
+            name,
+            f"{float(str(counts[name]['overlap'])):.1%}",
+            counts[name]["lines"],
+            minimum,
+        )
+    if not chosen:
+        raise DataGateError(
+            f"genomics.scores: of no score {minimum:.0%} of the lines were matched; is build right, and were the "
+            "genotypes imputed? genomics.scores.minimum_overlap sets the share"
+        )
+    return chosen
+
+
+def _totals(samples: DataFrame, genotypes: DataFrame, weighed: DataFrame, scores: list[str]) -> DataFrame:
+    """`polygenic_scores`: a row for each person and score."""
+    spark = samples.sparkSession
+    tasks = spark.sparkContext.defaultParallelism
+    sums = sum_scores(genotypes, weighed, _sexes(samples), len(scores), tasks)
+    start = means(weighed, len(scores))
+    rows = [
+        (sex.name.lower(), number, name, float(start[sex][number]))
+        for sex in Sex
+        for number, name in enumerate(scores)
+    ]
+    base = sf.broadcast(spark.createDataFrame(rows, "sex string, number int, score string, base double"))
+    people = one_sample_each(samples).join(sums, ["sample_block", "sample_index"], "left").join(base, "sex")
+    own = sf.coalesce(sf.col("sums")[sf.col("number")], sf.lit(0.0))
+    return people.select("person_key", "score", (sf.col("base") + own).alias("total"))
+
+
+def _sexes(samples: DataFrame) -> dict[str, Sexes]:
+    """The sexes of each block in the order of its samples: one byte a sample."""
+    numbers = sf.create_map(*(sf.lit(item) for sex in Sex for item in (sex.name.lower(), sex.value)))
+    ordered = sf.array_sort(sf.collect_list(sf.struct("sample_index", numbers[sf.col("sex")].alias("sex"))))
+    rows = samples.groupBy("sample_block").agg(ordered.getField("sex").alias("sexes")).collect()
+    return {row["sample_block"]: np.array(row["sexes"], np.uint8) for row in rows}

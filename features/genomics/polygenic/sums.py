@@ -1,0 +1,161 @@
+"""Scores of all samples, any number of scores in one scan of the packed calls.
+
+A score is the sum over its variants of the weight of the copies a sample has; a missing call counts as
+the mean over those called, as in `plink2 --score` (`--xchr-model 1`: men have 0 or 1 copy on X). With
+weights w0, w1, w2 of c = 0, 1 and 2 ALTs that is
+
+    w0 + c (w1 - w0) + [c = 2] (w2 - 2 w1 + w0)
+
+so that a batch of calls costs one matrix product, and a second one only if a weight is not additive.
+Both factors are taken less their means: then a missing call, or a variant that a block of samples lacks,
+adds nothing, and the means are added once for all.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+from pyspark import TaskContext
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as sf
+
+from features.genomics.contigs import Region, region
+from features.genomics.packing import MISSING, unpack
+from features.genomics.sexes import Sex, Sexes, copies
+
+SAMPLES_AT_ONCE = 1024
+_CODES_AT_ONCE = 1 << 21
+PARTIAL = "sample_block string, first int, task int, sums binary"
+
+Floats = npt.NDArray[np.float64]
+
+
+def weighed_variants(weights: DataFrame, variants: DataFrame, scores: list[str], build: str) -> DataFrame:
+    """A row per variant that counts: `variant_key, region`, the means of its ALT count and of [count = 2] over
+    people with two copies, and `entries` of the scores that weigh it: `score` (its number), `base` (w0),
+    `step` (w1 - w0) and `bend` (w2 - 2 w1 + w0), and base and step of those who have one copy."""
+    numbers = sf.create_map(*(sf.lit(item) for pair in enumerate(scores) for item in (pair[1], pair[0])))
+    w0, w1, w2 = (sf.col("weights")[copies] for copies in range(3))
+    one0, one1 = (sf.col("haploid")[copies] for copies in range(2))
+    entry = sf.struct(
+        numbers[sf.col("score")].alias("score"),
+        *(w0.alias("base"), (w1 - w0).alias("step"), (w2 - 2 * w1 + w0).alias("bend")),
+        *(one0.alias("haploid_base"), (one1 - one0).alias("haploid_step")),
+    )
+    grouped = weights.groupBy("variant_key").agg(sf.collect_list(entry).alias("entries"))
+    place = sf.udf(lambda contig, position: int(region(build, contig, position)), "int")
+    p, called = sf.col("allele_frequency"), sf.col("n_hom_ref") + sf.col("n_het") + sf.col("n_hom_alt")
+    two = sf.when(sf.col("region") == Region.DIPLOID, sf.col("n_hom_alt") / called).otherwise(p * p)
+    known = variants.join(sf.broadcast(grouped), "variant_key").withColumn("region", place("contig", "position"))
+    return known.select("variant_key", "region", (2 * p).alias("mean"), two.alias("mean_two"), "entries")
+
+
+def sum_scores(
+    genotypes: DataFrame, weighed: DataFrame, sexes: Mapping[str, Sexes], scores: int, tasks: int
+) -> DataFrame:
+    """`sample_block, sample_index, sums` (array of double, by the number of the score), before the means.
+
+    A task holds 8 bytes a sample and score; what it hands on is added up in the order of the tasks, so
+    that the digits do not hang on which was first.
+    """
+    selected = genotypes.select("variant_key", "sample_block", "calls").join(sf.broadcast(weighed), "variant_key")
+    partial = selected.drop("variant_key").coalesce(tasks).mapInArrow(_Sums(dict(sexes), scores), PARTIAL)
+    return partial.groupBy("sample_block", "first").applyInPandas(
+        _added(scores), "sample_block string, sample_index int, sums array<double>"
+    )
+
+
+def means(weighed: DataFrame, scores: int) -> dict[Sex, Floats]:
+    """What a sample of each sex has in each score if every call is the mean: (scores)."""
+    entry = weighed.select("region", "mean", "mean_two", sf.explode("entries").alias("e")).select("*", "e.*")
+    two = sf.col("base") + sf.col("mean") * sf.col("step") + sf.col("mean_two") * sf.col("bend")
+    one = sf.col("haploid_base") + sf.col("mean") / 2 * sf.col("haploid_step")
+    rows = entry.groupBy("region", "score").agg(sf.sum(two).alias("two"), sf.sum(one).alias("one")).collect()
+    found = {sex: np.zeros(scores) for sex in Sex}
+    for sex in Sex:
+        for row in rows:
+            diploid, haploid = copies(np.array([sex], np.uint8), Region(row["region"]))
+            found[sex][row["score"]] += diploid[0] * row["two"] + haploid[0] * row["one"]
+    return found
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """The function that each task runs: weighed packed rows in; PARTIAL out."""
+
+    sexes: dict[str, Sexes]
+    scores: int
+
+    def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        sums: dict[str, Floats] = {}
+        for batch in batches:
+            blocks, regions = np.array(batch["sample_block"].to_pylist()), batch["region"].to_numpy()
+            for block in np.unique(blocks):
+                total = sums.setdefault(str(block), np.zeros((len(self.sexes[block]), self.scores)))
+                for place in np.unique(regions):
+                    rows = batch.filter(pa.array((blocks == block) & (regions == place)))
+                    add_rows(total, rows, self.sexes[block], Region(place))
+        task = TaskContext.get()
+        yield from _partial(sums, task.partitionId() if task else 0)
+
+
+def add_rows(total: Floats, rows: pa.RecordBatch, sexes: Sexes, place: Region) -> None:
+    """Add to `total` (samples, scores) what rows of one region give, less the means."""
+    diploid, haploid = copies(sexes, place)
+    steps, bends, haploid_steps = _matrices(rows["entries"], total.shape[1])
+    mean, mean_two = rows["mean"].to_numpy()[:, None], rows["mean_two"].to_numpy()[:, None]
+    at_once = max(1, _CODES_AT_ONCE // len(sexes))
+    for start in range(0, len(rows), at_once):
+        part = slice(start, start + at_once)
+        calls = b"".join(rows["calls"][part].to_pylist())
+        codes = unpack(np.frombuffer(calls, np.uint8).reshape(len(steps[part]), -1), len(sexes))
+        missing = codes == MISSING
+        counts = np.where(missing, 0, codes - mean[part])
+        if diploid.any():
+            total[diploid] += counts[:, diploid].T @ steps[part]
+            if bends[part].any():
+                twos = np.where(missing, 0, (codes == 2) - mean_two[part])
+                total[diploid] += twos[:, diploid].T @ bends[part]
+        if haploid.any():
+            total[haploid] += counts[:, haploid].T @ (haploid_steps[part] / 2)
+
+
+def _matrices(entries: pa.ListArray, scores: int) -> list[Floats]:
+    """Steps, bends and haploid steps of each row's scores: three of (rows, scores)."""
+    flat, row = entries.flatten(), entries.value_parent_indices().to_numpy()
+    found = [np.zeros((len(entries), scores)) for _ in range(3)]
+    for matrix, name in zip(found, ("step", "bend", "haploid_step"), strict=True):
+        # One variant may be weighed twice in a score: as its own ALT, and as what REF leaves.
+        np.add.at(matrix, (row, flat.field("score").to_numpy()), flat.field(name).to_numpy())
+    return found
+
+
+def _partial(sums: Mapping[str, Floats], task: int) -> Iterator[pa.RecordBatch]:
+    for block, total in sums.items():
+        for first in range(0, len(total), SAMPLES_AT_ONCE):
+            values = total[first : first + SAMPLES_AT_ONCE].tobytes()
+            yield pa.RecordBatch.from_pydict(
+                {
+                    "sample_block": pa.array([block]),
+                    "first": pa.array([first], pa.int32()),
+                    "task": pa.array([task], pa.int32()),
+                    "sums": pa.array([values], pa.binary()),
+                }
+            )
+
+
+def _added(scores: int) -> Callable[[pd.DataFrame], pd.DataFrame]:
+    def add(pieces: pd.DataFrame) -> pd.DataFrame:
+        ordered = pieces.sort_values("task")["sums"]
+        total = np.zeros((len(ordered.iloc[0]) // 8 // scores, scores))
+        for values in ordered:
+            total += np.frombuffer(values, np.float64).reshape(-1, scores)
+        places = int(pieces["first"].iloc[0]) + np.arange(len(total), dtype=np.int32)
+        return pd.DataFrame(
+            {"sample_block": pieces["sample_block"].iloc[0], "sample_index": places, "sums": list(total)}
+        )
+
+    return add

@@ -1,0 +1,30 @@
+"""Scoring files of the raw zone and the lake's genotypes to `polygenic_scores` and `score_matches`."""
+
+from features.contract.settings import Settings
+from features.lake import Written
+from jobs.frame import Context, Job
+from jobs.script import main
+
+
+def _body(context: Context) -> Written:
+    from features.genomics.polygenic.scores import score_genomes
+
+    files = context.matching(_raw(context.settings))
+    return score_genomes(context.spark, context.lake, context.runs, context.settings, context.keyer, files)
+
+
+def _raw(settings: Settings) -> list[str]:
+    return settings.genomics.scores.paths if settings.genomics and settings.genomics.scores else []
+
+
+JOB = Job(
+    name="score_genomes",
+    body=_body,
+    reads=lambda _: ["variants", "genotypes", "samples"],
+    writes=lambda settings: ["polygenic_scores", "score_matches"] if _raw(settings) else [],
+    sections=lambda settings: [settings.genomics, settings.identity],
+    raw=_raw,
+)
+
+if __name__ == "__main__":
+    main(JOB)

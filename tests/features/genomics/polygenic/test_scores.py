@@ -1,0 +1,312 @@
+"""Polygenic scores as plink2 sums them, and as a second formula does that knows nothing of matrices."""
+
+import shutil
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from deltalake import DeltaTable
+from pyspark.sql import SparkSession
+
+from features.contract.errors import DataGateError
+from features.contract.paths import Location
+from features.contract.persons import PersonKeyer
+from features.contract.settings import GenomicsSettings, PolygenicSettings, SampleSexes, Settings
+from features.genomics.polygenic.scores import score_genomes
+from features.lake import Written
+from tests.features.genomics.conftest import Ingest, WriteVcf
+
+GENOMICS = GenomicsSettings(
+    paths=["*.vcf"],
+    build="GRCh37",
+    sexes=SampleSexes(path="sexes.psam"),
+    scores=PolygenicSettings(paths=["*.txt"], minimum_overlap=0.5),
+)
+NAMES = [f"A-{i}" for i in range(40)]
+SEXES = np.array(["1", "2", "NA"]).repeat([17, 18, 5])
+PLACES = [
+    *(("1", 1000 + i) for i in range(60)),
+    *(("X", 200_000 + i) for i in range(10)),
+    *(("X", 5_000_000 + i) for i in range(40)),
+    *(("Y", 6_000_000 + i) for i in range(10)),
+    *(("MT", 300 + i) for i in range(10)),
+]
+COLUMNS = ["chr_name", "chr_position", "effect_allele", "other_allele", "effect_weight"]
+Score = Callable[..., tuple[Written, pd.DataFrame, pd.DataFrame]]
+Lines = list[tuple[object, ...]]
+
+
+def simulated(
+    rng: np.random.Generator, names: Sequence[str] = NAMES, sexes: Sequence[str] = tuple(SEXES)
+) -> list[str]:
+    """A record at each place; men have one copy of X and Y, a few calls are missing or wrong."""
+    records = []
+    for chrom, at in PLACES:
+        paired = chrom == "1" or (chrom == "X" and at < 1_000_000)
+        calls, frequency = [], rng.uniform(0.1, 0.7)
+        for sex in sexes:
+            one = not paired and (chrom != "X" or sex == "1") and rng.uniform() > 0.05
+            alleles = (rng.uniform(size=2) < frequency).astype(int)
+            calls.append("./." if rng.uniform() < 0.1 else str(alleles[0]) if one else "{}/{}".format(*alleles))
+        records.append(
+            f"{chrom} {at} {chrom}_{at} {rng.choice(['A C', 'G A', 'C T'])} . PASS . GT {' '.join(calls)}"
+        )
+    return records
+
+
+@pytest.fixture
+def write_score(raw: Path) -> Callable[..., None]:
+    """A scoring file of these lines, by default with COLUMNS."""
+
+    def write(
+        name: str, lines: Lines, columns: Sequence[str] = COLUMNS, header: str = "#genome_build=GRCh37\n"
+    ) -> None:
+        rows = ["\t".join(columns), *("\t".join(map(str, line)) for line in lines)]
+        (raw / f"{name}.txt").write_text(header + "\n".join(rows) + "\n")
+
+    return write
+
+
+@pytest.fixture
+def write_sexes(raw: Path) -> None:
+    rows = [f"{name}\t{sex}\n" for name, sex in zip(NAMES, SEXES, strict=True)]
+    (raw / "sexes.psam").write_text("#IID\tSEX\n" + "".join(rows))
+
+
+@pytest.fixture
+def score(spark: SparkSession, lake: Location, raw: Path, keyer: PersonKeyer, ingest: Ingest) -> Score:
+    """Ingest the VCF files, then score; what was written, totals (people by scores) and the matches."""
+
+    def run(
+        genomics: GenomicsSettings = GENOMICS, names: Sequence[str] = NAMES
+    ) -> tuple[Written, pd.DataFrame, pd.DataFrame]:
+        runs = SimpleNamespace(version=ingest(genomics)[0].tables.__getitem__)
+        root = Location.parse(str(raw))
+        settings = Settings.model_construct(name="tests", raw=root.uri, lake=lake.uri, genomics=genomics)
+        files = [file for file in root.files() if file.path.endswith(".txt")]
+        written = score_genomes(spark, lake, runs, settings, keyer, files)  # type: ignore[arg-type]
+        totals, matches = (
+            DeltaTable(f"{lake.uri}/{table}", version=written.tables[table]).to_pandas()
+            for table in ("polygenic_scores", "score_matches")
+        )
+        by_person = totals.pivot(index="person_key", columns="score", values="total")
+        return written, by_person.loc[[keyer.person_key(name) for name in names]], matches
+
+    return run
+
+
+def codes_of(records: list[str]) -> np.ndarray:
+    """ALT counts (variants, people), a haploid ALT as 2, -1 where missing."""
+    found = [
+        [
+            sum(a == "1" for a in call.split("/")) * (2 if "/" not in call else 1) if "." not in call else -1
+            for call in record.split(" ")[9:]
+        ]
+        for record in records
+    ]
+    return np.array(found)
+
+
+def by_hand(records: list[str], effects: Sequence[str], weights: Sequence[Sequence[float]]) -> np.ndarray:
+    """Each person's sum, one call after the other; `weights` of 0, 1 and 2 effect alleles."""
+    totals = np.zeros(len(SEXES))
+    for record, calls, effect, (w0, w1, w2) in zip(records, codes_of(records), effects, weights, strict=True):
+        chrom, at, _, _, alt, *_ = record.split(" ")
+        copies = np.full(len(SEXES), 2)
+        if chrom == "MT" or (chrom == "X" and int(at) > 2_699_520):
+            copies[(SEXES == "1") | (chrom == "MT")] = 1
+        if chrom == "Y":
+            copies = np.where(SEXES == "1", 1, 0)
+        seen = (calls >= 0) & (copies > 0)
+        frequency = (calls * copies / 2)[seen].sum() / copies[seen].sum()
+        paired = chrom == "1" or (chrom == "X" and int(at) < 2_699_520)
+        twos = (calls[seen] == 2).mean() if paired else frequency**2
+        two, one = ((w0, w1, w2), (w0, w1)) if effect == alt else ((w2, w1, w0), (w1, w0))
+        for person, (call, copy) in enumerate(zip(calls, copies, strict=True)):
+            if copy == 2:
+                chances = (1 - 2 * frequency + twos, 2 * frequency - 2 * twos, twos)
+                totals[person] += np.dot(chances, two) if call < 0 else two[call]
+            elif copy == 1:
+                share = frequency if call < 0 else call / 2
+                totals[person] += one[0] + share * (one[1] - one[0])
+    return totals
+
+
+def lines_of(records: list[str], effects: Sequence[str], weights: Sequence[float]) -> Lines:
+    lines: Lines = []
+    for record, effect, weight in zip(records, effects, weights, strict=True):
+        chrom, at, _, ref, alt, *_ = record.split(" ")
+        lines.append((chrom, at, effect, alt if effect == ref else ref, repr(float(weight))))
+    return lines
+
+
+def drawn_effects(records: list[str], rng: np.random.Generator) -> list[str]:
+    return [str(rng.choice(record.split(" ")[3:5])) for record in records]
+
+
+def plink2_sums(vcf: Path, out: Path, lines: Lines, *flags: str) -> np.ndarray:
+    """SCORE1_SUM of `plink2 --score`, which finds variants by their ids."""
+    (out.parent / "score").write_text(
+        "".join(f"{c}_{at}\t{effect}\t{weight}\n" for c, at, effect, _, weight in lines)
+    )
+    (out.parent / "psam").write_text(
+        "#IID\tSEX\n" + "".join(f"{n}\t{s}\n" for n, s in zip(NAMES, SEXES, strict=True))
+    )
+    read = ["plink2", "--vcf", str(vcf), "--psam", str(out.parent / "psam"), "--split-par", "hg19"]
+    columns = ["1", "2", "3", *flags, "cols=+scoresums", "--xchr-model", "1", "--out", str(out)]
+    subprocess.run(
+        [*read, "--bad-freqs", "--score", str(out.parent / "score"), *columns], check=True, capture_output=True
+    )
+    return pd.read_csv(f"{out}.sscore", sep="\t")["SCORE1_SUM"].to_numpy()
+
+
+@pytest.mark.usefixtures("write_sexes")
+def test_sums_are_those_of_plink2_and_of_a_second_formula(
+    score: Score, write_vcf: WriteVcf, write_score: Callable[..., None], tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(5)
+    records = simulated(rng)
+    vcf = write_vcf("a.vcf", NAMES, records)
+    effects = {name: drawn_effects(records, rng) for name in ("additive", "dominant", "recessive", "dosage")}
+    weights = {name: rng.normal(size=len(records)) for name in effects}
+    additive = lines_of(records, effects["additive"], weights["additive"])
+    write_score("additive", additive)
+    for kind in ("dominant", "recessive"):
+        lines = lines_of(records, effects[kind], weights[kind])
+        write_score(kind, [(*line, "True") for line in lines], [*COLUMNS, f"is_{kind}"])
+    dosage = rng.normal(size=(len(records), 3))
+    named = [f"dosage_{copies}_weight" for copies in range(3)]
+    lines = lines_of(records, effects["dosage"], weights["dosage"])
+    write_score(
+        "dosage",
+        [(*line[:4], *map(repr, map(float, w))) for line, w in zip(lines, dosage, strict=True)],
+        [*COLUMNS[:4], *named],
+    )
+
+    written, totals, matches = score()
+    assert all(count["overlap"] == 1 for count in written.counts["scores"].values())
+    shapes = {"additive": (0, 1, 2), "dominant": (0, 1, 1), "recessive": (0, 0, 1)}
+    for kind, shape in shapes.items():
+        expected = by_hand(records, effects[kind], np.outer(weights[kind], shape))
+        np.testing.assert_allclose(totals[kind], expected, rtol=1e-9, atol=1e-11)
+    np.testing.assert_allclose(
+        totals["dosage"], by_hand(records, effects["dosage"], dosage), rtol=1e-9, atol=1e-11
+    )
+    assert set(matches.loc[matches["score"] == "additive", "match_type"]) == {"refalt", "altref"}
+
+    if shutil.which("plink2") is None:
+        pytest.skip("plink2 is not installed")
+    np.testing.assert_allclose(
+        totals["additive"], plink2_sums(vcf, tmp_path / "out", additive), rtol=5e-6, atol=5e-5
+    )
+
+
+@pytest.mark.usefixtures("write_sexes")
+def test_lines_are_matched_by_alleles_on_either_strand(
+    score: Score, write_vcf: WriteVcf, write_score: Callable[..., None]
+) -> None:
+    calls = " ".join(["0/1"] * len(NAMES))
+    sites = [
+        "10 . A C",
+        "20 . A G",
+        "30 . A C",
+        "40 . A G",
+        "50 . A C",
+        "60 . A G",
+        "70 . A T",
+        "80 . CTT CT",
+        "90 . G C",
+    ]
+    write_vcf("a.vcf", NAMES, [f"chr1 {site} . PASS . GT {calls}" for site in sites])
+    lines: Lines = [
+        (1, 10, "A", "C", 1),  # REF is the effect allele
+        (1, 20, "G", "A", 1),
+        ("chr1", 30, "T", "G", 1),  # the other strand
+        (1, 40, "c", "t", 1),
+        (1, 50, "A", "", 1),  # no other allele
+        (1, 60, "G", "", 1),
+        (1, 60, "G", "A", 1),  # the variant again
+        (1, 70, "A", "T", 1),  # alike on both strands
+        (1, 80, "CTT", "CT", 1),  # as the VCF spells it
+        (1, 90, "A", "C", 1),  # other alleles
+        (1, 91, "A", "C", 1),  # nothing there
+        (1, "", "A", "C", 1),
+        (1, 10, "HLA-A*24", "", 1),
+    ]
+    write_score("s", lines)
+    written, totals, matches = score(GENOMICS)
+    expected = ["refalt", "altref", "refalt_flip", "altref_flip", "no_oa_ref", "no_oa_alt", "duplicate"]
+    expected += ["ambiguous", "refalt", "unmatched", "unmatched", "unplaced", "complex"]
+    found = matches.sort_values("line")
+    assert found["match_type"].tolist() == expected
+    assert found["line"].tolist() == list(range(3, 16))
+    assert found.loc[found["line"] == 11, "variant_key"].tolist() == ["GRCh37:1:80:CT:C"]
+    assert written.counts["scores"]["s"]["overlap"] == round(7 / 13, 4)
+    assert totals["s"].tolist() == [7.0] * len(NAMES)
+
+    kept = PolygenicSettings(paths=["*.txt"], minimum_overlap=0.5, keep_ambiguous=True)
+    _, totals, matches = score(GENOMICS.model_copy(update={"scores": kept}))
+    assert matches.sort_values("line")["match_type"].tolist()[7] == "refalt"
+    assert totals["s"].tolist() == [8.0] * len(NAMES)
+
+
+@pytest.mark.usefixtures("write_sexes")
+def test_where_alts_share_a_site_ref_is_what_they_all_leave(
+    score: Score, write_vcf: WriteVcf, write_score: Callable[..., None]
+) -> None:
+    calls = ["0/0", "0/1", "1/2", "2/2", "1/1", "0/2", "2/3", "3/3"]
+    write_vcf("a.vcf", NAMES[:8], [f"1 10 . A C,G,T . PASS . GT {' '.join(calls)}"])
+    write_score("of_ref", [(1, 10, "A", "G", 0.5)])
+    write_score("of_alt", [(1, 10, "G", "A", 0.5)])
+    write_score(
+        "recessive_ref", [(1, 10, "A", "G", 0.5, "TRUE"), (1, 10, "C", "A", 1, "")], [*COLUMNS, "is_recessive"]
+    )
+    _, totals, matches = score(names=NAMES[:8])
+    assert totals["of_ref"].tolist() == [0.5 * call.count("0") for call in calls]
+    assert totals["of_alt"].tolist() == [0.5 * call.count("2") for call in calls]
+    assert totals["recessive_ref"].tolist() == [call.count("1") for call in calls]
+    assert matches.set_index(["score", "line"]).loc[("recessive_ref", 3), "match_type"] == "complex"
+
+
+@pytest.mark.usefixtures("write_sexes")
+def test_blocks_of_samples_and_variants_that_one_lacks_are_scored_as_one_table(
+    score: Score, write_vcf: WriteVcf, write_score: Callable[..., None]
+) -> None:
+    rng = np.random.default_rng(8)
+    records = simulated(rng)
+    lacking = {12, 75, 90, 115}  # on 1, twice on X, on Y: not in the second file
+    rows = [record.split(" ") for record in records]
+    write_vcf("a.vcf", NAMES[:20], [" ".join(row[:29]) for row in rows])
+    write_vcf(
+        "b.vcf", NAMES[20:], [" ".join(row[:9] + row[29:]) for i, row in enumerate(rows) if i not in lacking]
+    )
+    effects, weights = drawn_effects(records, rng), rng.normal(size=len(records))
+    write_score("s", lines_of(records, effects, weights))
+    _, totals, _ = score()
+    missing = [" ".join(row[:29] + ["./."] * 20) if i in lacking else " ".join(row) for i, row in enumerate(rows)]
+    np.testing.assert_allclose(
+        totals["s"], by_hand(missing, effects, np.outer(weights, (0, 1, 2))), rtol=1e-9, atol=1e-11
+    )
+
+
+@pytest.mark.usefixtures("write_sexes")
+def test_a_score_with_too_few_variants_is_left_out_and_a_wrong_weight_stops_the_job(
+    score: Score, write_vcf: WriteVcf, write_score: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    write_vcf("a.vcf", NAMES[:2], ["1 10 . A C . PASS . GT 0/1 1/1"])
+    write_score("few", [(1, 10, "C", "A", 1), (1, 11, "C", "A", 1), (1, 12, "C", "A", 1)])
+    with pytest.raises(DataGateError, match="of no score 50% of the lines were matched"):
+        score(names=NAMES[:2])
+    write_score("enough", [(1, 10, "C", "A", 1), (1, 11, "C", "A", 1)])
+    written, totals, _ = score(names=NAMES[:2])
+    assert written.counts["left_out"] == ["few"]
+    assert totals.columns.tolist() == ["enough"]
+    assert totals["enough"].tolist() == [1, 2]
+    assert "score few: 33.3% of its 3 lines were matched" in caplog.text
+    write_score("enough", [(1, 10, "C", "A", 1), (1, 11, "C", "A", "inf")])
+    with pytest.raises(DataGateError, match="enough, line 4: wrong weight"):
+        score(names=NAMES[:2])
