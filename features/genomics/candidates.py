@@ -6,6 +6,7 @@ This frame carries the packed calls and feeds every table, so it is parsed once 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 from pyspark import Broadcast
 from pyspark.sql import DataFrame, SparkSession
@@ -14,7 +15,7 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from features.contract.settings import GenomicsSettings
 from features.genomics.clean import FIXED_COLUMNS, Layout, RefusedLineError, Rule, Variant, clean_line
 from features.genomics.contigs import region
-from features.genomics.counts import COUNTS, count_codes, sole_carrier
+from features.genomics.counts import COUNTS, count_codes, sole_carriers
 from features.genomics.packing import pack
 from features.genomics.read import data_lines
 from features.genomics.reference import Reference
@@ -91,20 +92,22 @@ class _Parser:
 
 def parse_split(work: Work, split: Split) -> Iterator[pa.RecordBatch]:
     """The rows of a split, in batches bounded by rows and by bytes."""
-    rows: list[Row] = []
-    size = 0
     columns = work.columns[split.digest]
-    source = work.order[split.digest]
-    layout = _layout(work, columns)
-    sexes = work.sexes[columns.block]
+    layout, sexes = _layout(work, columns), work.sexes[columns.block]
+    origin = (work.order[split.digest], split.digest)
+    most = min(BATCH_ROWS, max(1, BATCH_BYTES // (columns.total + _ROW_OVERHEAD)))
+    variants: list[tuple[Row, Variant]] = []
+    refusals: list[Row] = []
     for line, location in data_lines(split):
-        made = _line_rows(line, location, layout, (source, split.digest, columns.block), sexes)
-        rows += made
-        size += len(made) * (columns.total // 4 + _ROW_OVERHEAD)
-        if size > BATCH_BYTES or len(rows) >= BATCH_ROWS:
-            yield _batch(rows)
-            rows, size = [], 0
-    yield _batch(rows)
+        for place, item in _items(line, location, layout, origin):
+            if isinstance(item, Rule):
+                refusals.append((*place, location, item.value, *[None] * (len(SCHEMA) - 6)))
+            else:
+                variants.append((place, item))
+        if len(variants) + len(refusals) >= most:
+            yield from _batches(variants, refusals, columns.block, sexes, layout.build)
+            variants, refusals = [], []
+    yield from _batches(variants, refusals, columns.block, sexes, layout.build)
 
 
 def _layout(work: Work, columns: Columns) -> Layout:
@@ -120,36 +123,36 @@ def _layout(work: Work, columns: Columns) -> Layout:
     )
 
 
-def _line_rows(
-    line: bytes, location: str, layout: Layout, origin: tuple[int, str, str], sexes: Sexes
-) -> list[Row]:
-    source, digest, block = origin
+def _items(
+    line: bytes, location: str, layout: Layout, origin: tuple[int, str]
+) -> Iterator[tuple[Row, Variant | Rule]]:
+    """What a line gives, each with its PLACE and the digest of its file."""
+    source, digest = origin
     offset = int(location.partition("+")[0])
     try:
         items = clean_line(line, layout)
     except RefusedLineError as refusal:
         items = [refusal.rule]
-    return [
-        (
-            source,
-            offset,
-            allele,
-            digest,
-            *(_refused_row(item, location) if isinstance(item, Rule) else _row(item, block, sexes, layout.build)),
-        )
-        for allele, item in enumerate(items, start=1)
-    ]
+    for allele, item in enumerate(items, start=1):
+        yield (source, offset, allele, digest), item
 
 
-def _refused_row(rule: Rule, location: str) -> Row:
-    return (location, rule.value, *[None] * (len(SCHEMA) - 6))
+def _batches(
+    variants: list[tuple[Row, Variant]], refusals: list[Row], block: str, sexes: Sexes, build: str
+) -> Iterator[pa.RecordBatch]:
+    if refusals:
+        yield _batch(list(zip(*refusals, strict=True)))
+    if variants:
+        codes = np.stack([variant.codes for _, variant in variants])
+        regions = [region(build, variant.contig, variant.position) for _, variant in variants]
+        described = [(*place, None, None, *_described(variant), block) for place, variant in variants]
+        calls = [row.tobytes() for row in pack(codes)]
+        carriers = sole_carriers(codes, sexes, regions)
+        yield _batch([*zip(*described, strict=True), calls, *count_codes(codes, sexes).T, carriers, regions])
 
 
-def _row(variant: Variant, block: str, sexes: Sexes, build: str) -> Row:
-    place = region(build, variant.contig, variant.position)
+def _described(variant: Variant) -> Row:
     return (
-        None,
-        None,
         variant.key,
         variant.contig,
         variant.position,
@@ -159,15 +162,9 @@ def _row(variant: Variant, block: str, sexes: Sexes, build: str) -> Row:
         variant.filters,
         variant.gene,
         variant.consequence,
-        block,
-        pack(variant.codes),
-        *count_codes(variant.codes, sexes),
-        sole_carrier(variant.codes, sexes, place),
-        place,
     )
 
 
-def _batch(rows: list[Row]) -> pa.RecordBatch:
-    columns = zip(*rows, strict=True) if rows else [[] for _ in SCHEMA]
+def _batch(columns: Sequence[Sequence[object]]) -> pa.RecordBatch:
     arrays = [pa.array(column, kind) for column, kind in zip(columns, SCHEMA.types, strict=True)]
     return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)

@@ -15,11 +15,14 @@ _SHIFTS = np.array([0, 2, 4, 6], np.uint8)
 _CODES_OF_BYTE: Codes = (np.arange(256, dtype=np.uint8)[:, None] >> _SHIFTS) & np.uint8(3)
 
 
-def pack(codes: Codes) -> bytes:
-    """n codes (uint8, each 0 to 3) as ceil(n / 4) bytes."""
-    padded = np.zeros(packed_size(len(codes)) * 4, np.uint8)
-    padded[: len(codes)] = codes
-    return (padded[0::4] | padded[1::4] << 2 | padded[2::4] << 4 | padded[3::4] << 6).tobytes()
+def pack(codes: Codes) -> npt.NDArray[np.uint8]:
+    """n codes (uint8, each 0 to 3) as ceil(n / 4) bytes; (rows, n) in gives (rows, bytes) out."""
+    padded = np.zeros((*codes.shape[:-1], packed_size(codes.shape[-1]) * 4), np.uint8)
+    padded[..., : codes.shape[-1]] = codes
+    packed: npt.NDArray[np.uint8] = padded[..., 0::4] | padded[..., 1::4] << 2
+    packed |= padded[..., 2::4] << 4
+    packed |= padded[..., 3::4] << 6
+    return packed
 
 
 def unpack(calls: bytes | npt.NDArray[np.uint8], samples: int) -> Codes:
