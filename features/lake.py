@@ -2,6 +2,8 @@
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
@@ -42,6 +44,8 @@ LOCAL_DEFAULTS = {
     "spark.driver.host": "127.0.0.1",
     "spark.driver.bindAddress": "127.0.0.1",
 }
+
+ARROW_BATCH_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +120,18 @@ def write_table(
     if after > before + 1:  # no rows over no rows makes no commit at all
         raise ClusterError(f"table {table.path}: another writer committed beside this job; run it again")
     return after
+
+
+@contextmanager
+def bounded_arrow_batches(spark: SparkSession, row_bytes: int) -> Iterator[None]:
+    """Spark bounds the batches it hands to Python by rows alone: let large rows be fewer."""
+    key = "spark.sql.execution.arrow.maxRecordsPerBatch"
+    before = str(spark.conf.get(key))
+    spark.conf.set(key, str(min(int(before), max(1, ARROW_BATCH_BYTES // row_bytes))))
+    try:
+        yield
+    finally:
+        spark.conf.set(key, before)
 
 
 def newest_version(lake: Location, table: str) -> int:

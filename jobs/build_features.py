@@ -18,7 +18,7 @@ def _reads(settings: Settings) -> list[str]:
     genomics = ["variants", "genotypes", "samples"] if settings.genomics else []
     imaging = ["series", "images"] if settings.imaging else []
     wanted = [task.features.genomics for task in settings.tasks]
-    scores = ["polygenic_scores"] if any(chosen and chosen.scores for chosen in wanted) else []
+    scores = ["polygenic_scores", "score_matches"] if any(chosen and chosen.scores for chosen in wanted) else []
     return ["persons", "observation_periods", "events", *genomics, *scores, *imaging]
 
 

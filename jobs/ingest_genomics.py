@@ -29,7 +29,10 @@ JOB = Job(
     name="ingest_genomics",
     body=_body,
     writes=_writes,
-    sections=lambda settings: [settings.genomics, settings.identity],
+    sections=lambda settings: [
+        settings.genomics and settings.genomics.model_copy(update={"scores": None}),
+        settings.identity,
+    ],
     raw=_raw,
 )
 

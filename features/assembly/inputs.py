@@ -12,7 +12,7 @@ from features.lake import read_table
 
 CLINICAL = ("persons", "observation_periods", "events")
 GENOMICS = ("variants", "genotypes", "samples")
-SCORES = "polygenic_scores"
+SCORES = ("polygenic_scores", "score_matches")
 IMAGING = ("series", "images")
 
 
@@ -33,7 +33,7 @@ def read_inputs(spark: SparkSession, lake: Location, runs: Runs, task: TaskSetti
     if task.features.genomics or task.outcome.genes:
         tables += GENOMICS
     if task.features.genomics and task.features.genomics.scores:
-        tables.append(SCORES)
+        tables += SCORES
     if task.features.imaging:
         tables += IMAGING
     frames = {table: read_table(spark, lake, runs, table) for table in tables}

@@ -12,7 +12,13 @@ from features.assembly.study import Study
 from features.clinical.features import check_hidden, clinical_features, clinical_vocabulary
 from features.cohort.cohort import midnight
 from features.contract.settings import FeatureSettings, GenomicFeatures, ImagingFeatures
-from features.genomics.features import check_variants, genomic_features, genomic_vocabulary, with_scores
+from features.genomics.features import (
+    check_scores,
+    check_variants,
+    genomic_features,
+    genomic_vocabulary,
+    with_scores,
+)
 from features.imaging.features import choose_slices, image_shape, imaging_features
 
 Counts = dict[str, int]
@@ -62,7 +68,11 @@ def _genomics(index: DataFrame, study: Study, chosen: GenomicFeatures) -> DataFr
     variants, genotypes, samples = (study.inputs[name] for name in GENOMICS)
     expected = check_variants(variants, chosen, study.task.outcome)
     found = genomic_features(index, variants, genotypes, samples, chosen, expected, study.somatic)
-    return with_scores(found, study.inputs[SCORES], chosen.scores) if chosen.scores else found
+    if not chosen.scores:
+        return found
+    totals, matches = (study.inputs[name] for name in SCORES)
+    check_scores(matches, variants, chosen.scores, study.task.outcome)
+    return with_scores(found, totals, chosen.scores)
 
 
 def _clinical(index: DataFrame, study: Study) -> tuple[DataFrame, Counts]:

@@ -40,6 +40,10 @@ class Location:
             return cls(text.rstrip("/"))
         raise ConfigError(f"{text}: expected a path, a file:// or an hdfs:// URI, not {scheme}://")
 
+    def __reduce__(self) -> tuple[type["Location"], tuple[str]]:
+        """By its URI alone: a file system does not travel, the receiver finds its own configuration."""
+        return Location, (self.uri,)
+
     def __truediv__(self, relative: str) -> "Location":
         return Location(f"{self.uri}/{relative}")
 

@@ -88,7 +88,8 @@ def clean_line(line: bytes, layout: Layout) -> list[Variant | Rule]:
     chrom, pos, identifier, ref, alt, _, filters, info, form = (f.decode(errors="replace") for f in fields[:-1])
     position = _position(chrom, pos)
     alts = _alleles(ref, alt)
-    if layout.reference and not layout.reference.agrees(harmonise(chrom), position, ref.upper()):
+    plain = any(map(_BASES.fullmatch, alts))
+    if plain and layout.reference and not layout.reference.agrees(harmonise(chrom), position, ref.upper()):
         raise RefusedLineError(Rule.REFERENCE)
     first, second = _genotypes(form, fields[-1], len(alts), layout)
     annotation = (

@@ -93,6 +93,18 @@ def genomic_features(
     )
 
 
+def check_scores(matches: DataFrame, variants: DataFrame, scores: Sequence[str], outcome: OutcomeSettings) -> None:
+    """ConfigError for a score that weighs a variant in a gene that defines the outcome."""
+    inside = variants.filter(sf.col("gene").isin(outcome.genes)).select("variant_key")
+    weighed = matches.filter(sf.col("score").isin(*scores)).join(inside, "variant_key").select("score")
+    leaked = sorted(row["score"] for row in weighed.distinct().collect())
+    if leaked:
+        raise ConfigError(
+            f"features.genomics.scores: {', '.join(leaked)} weighs variants of genes that define the outcome "
+            f"{outcome.name} and cannot be its feature"
+        )
+
+
 def with_scores(vectors: DataFrame, polygenic_scores: DataFrame, scores: Sequence[str]) -> DataFrame:
     """`vectors` with the totals of these scores behind what `x_genomics` has; NaN for who has none.
 

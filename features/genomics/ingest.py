@@ -1,8 +1,7 @@
 """VCF files to `variants`, `genotypes` and `samples`: read, clean, summarise."""
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from itertools import groupby
 
 import numpy as np
@@ -26,7 +25,7 @@ from features.genomics.roster import IDENTIFIER, Roster, read_roster
 from features.genomics.samples import summarise_samples
 from features.genomics.sexes import Sex, Sexes, of_people, read_sexes
 from features.genomics.summarise import summarise_variants
-from features.lake import Written, read_version, write_table
+from features.lake import Written, bounded_arrow_batches, read_version, write_table
 from features.quality import Balance, check, refused
 from features.raw_text import Split, plan_splits
 
@@ -34,7 +33,6 @@ log = logging.getLogger("riskloom")
 JOB = "ingest_genomics"
 SPLITS_PER_CORE = 2
 SMALLEST_SPLIT, LARGEST_SPLIT = 1 << 18, 64 << 20
-ARROW_BATCH_BYTES = 16 << 20
 MOST_BROADCAST_ROWS = 1_000_000
 MOST_REFERENCE_MISMATCHES = 0.1
 
@@ -56,16 +54,17 @@ def ingest_genomics(
     roster = read_roster((read_header(group) for group in by_file), keyer)
     order = {group[0].digest: number for number, group in enumerate(by_file)}
     sexes = {block: of_people(people, recorded) for block, people in roster.people.items()}
+    _check_sexes(sexes, genomics)
     reference = open_reference(raw / genomics.reference) if genomics.reference else None
     work = Work(splits, roster.columns, order, sexes, reference, genomics)
     found = candidates(spark, work).persist(StorageLevel.MEMORY_AND_DISK)
     doubles = _doubles(found).persist()
     try:
         balances = _balances(found, doubles, list(order))
-        check(balances)
         _check_reference(balances, genomics)
+        check(balances)
         accepted = _without(found.filter("rule is null"), doubles, sum(b.merged for b in balances.values()))
-        with _bounded_arrow_batches(spark, roster):
+        with bounded_arrow_batches(spark, packed_size(max(map(len, sexes.values())))):
             tables = _write(spark, lake, genomics, roster, sexes, accepted, found)
     finally:
         doubles.unpersist()
@@ -140,7 +139,7 @@ def _write(
     version = write_table(variants, lake, VARIANTS, reshape=True)
     written = read_version(spark, lake, VARIANTS.path, version)
     people = _people(spark, roster, sexes)
-    samples = summarise_samples(accepted, written, people, sexes, tasks)
+    samples = summarise_samples(accepted, written, people, sexes, tasks, genomics.somatic)
     return {
         VARIANTS.path: version,
         GENOTYPES.path: write_table(accepted.select(GENOTYPES.schema.names), lake, GENOTYPES, reshape=True),
@@ -189,6 +188,15 @@ def _counts(balances: dict[str, Balance], roster: Roster, sexes: dict[str, Sexes
     }
 
 
+def _check_sexes(sexes: dict[str, Sexes], genomics: GenomicsSettings) -> None:
+    by_sex = _by_sex(sexes)
+    if genomics.sexes and by_sex["_female"] + by_sex["_male"] == 0:
+        raise DataGateError(
+            f"genomics.sexes: it gives none of the {by_sex['']} samples a sex; are its ids those of the samples, "
+            f"and is {genomics.sexes.sex} the right column?"
+        )
+
+
 def _check_reference(balances: dict[str, Balance], genomics: GenomicsSettings) -> None:
     """A file of another build disagrees nearly everywhere; a stray record or two is quarantined."""
     for digest, balance in balances.items():
@@ -208,16 +216,3 @@ def _sex_check(spark: SparkSession, lake: Location, tables: dict[str, int]) -> d
     if other:
         log.warning("%d samples: X tells another sex than is recorded (samples: sex, sex_imputed)", other)
     return {"samples_of_other_sex": other}
-
-
-@contextmanager
-def _bounded_arrow_batches(spark: SparkSession, roster: Roster) -> Iterator[None]:
-    """Spark bounds the batches it hands to Python by rows alone: let rows of many people be fewer."""
-    key = "spark.sql.execution.arrow.maxRecordsPerBatch"
-    before = str(spark.conf.get(key))
-    largest = max(packed_size(len(people)) for people in roster.people.values())
-    spark.conf.set(key, str(min(int(before), max(1, ARROW_BATCH_BYTES // largest))))
-    try:
-        yield
-    finally:
-        spark.conf.set(key, before)

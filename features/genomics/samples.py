@@ -15,6 +15,7 @@ from pyspark.sql import functions as sf
 
 from features.contract.schemas import SAMPLES
 from features.genomics.contigs import Region
+from features.genomics.ordered import ordered_sum
 from features.genomics.packing import MISSING, Codes, unpack
 from features.genomics.sexes import Sexes, copies
 
@@ -29,7 +30,12 @@ Floats = npt.NDArray[np.float64]
 
 
 def summarise_samples(
-    accepted: DataFrame, variants: DataFrame, people: DataFrame, sexes: Mapping[str, Sexes], tasks: int
+    accepted: DataFrame,
+    variants: DataFrame,
+    people: DataFrame,
+    sexes: Mapping[str, Sexes],
+    tasks: int,
+    somatic: bool,
 ) -> DataFrame:
     """The `samples` table from packed calls, unpacked in `tasks` tasks that each give one row per sample.
 
@@ -46,10 +52,13 @@ def summarise_samples(
     joined = joined.join(_inbreeding(accepted, variants, sexes, tasks), KEYS, "left").fillna(
         0, subset=[*SUMS, "n_singletons"]
     )
-    f = sf.col("x_inbreeding")
+    # A tumour's calls on X are what it acquired, and tell no sex.
+    f = sf.lit(None).cast("double") if somatic else sf.col("x_inbreeding")
     told = sf.when(f < LARGEST_FEMALE_F, "female").when(f > SMALLEST_MALE_F, "male").otherwise("unknown")
     rate = sf.when(sf.col("n_variants") > 0, sf.col("n_called") / sf.col("n_variants")).otherwise(0.0)
-    return joined.withColumns({"call_rate": rate, "sex_imputed": told}).select(SAMPLES.schema.names)
+    return joined.withColumns({"call_rate": rate, "sex_imputed": told, "x_inbreeding": f}).select(
+        SAMPLES.schema.names
+    )
 
 
 def _substitution() -> Column:
@@ -81,7 +90,7 @@ def _inbreeding(accepted: DataFrame, variants: DataFrame, sexes: Mapping[str, Se
     partial = calls.mapInArrow(
         _Homozygosity(sizes), "sample_block string, sample_index int, n bigint, o bigint, e double"
     )
-    sums = partial.groupBy(KEYS).agg(*(sf.sum(name).alias(name) for name in "noe"))
+    sums = partial.groupBy(KEYS).agg(sf.sum("n").alias("n"), sf.sum("o").alias("o"), ordered_sum("e").alias("e"))
     f = (sf.col("o") - sf.col("e")) / (sf.col("n") - sf.col("e"))
     return sums.select(*KEYS, sf.when(sf.col("n") > sf.col("e"), f).alias("x_inbreeding"))
 

@@ -1,10 +1,13 @@
 """The recorded sex of each sample, which decides how many copies of X and Y it has."""
 
+import io
+import re
 from enum import IntEnum
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
+import pyarrow as pa
+from pyarrow import csv
 
 from features.contract.errors import DataGateError
 from features.contract.paths import Location
@@ -25,10 +28,11 @@ def read_sexes(root: Location, wanted: SampleSexes, keyer: PersonKeyer) -> dict[
     """The Sex of each person key. DataGateError for a missing file or column, a value that has no meaning,
     and a person with two sexes; the file's first line is 1."""
     where = f"genomics.sexes: file {keyer.path_digest(wanted.path)}"
-    table = _table(root, wanted, where)
+    table, first = _table(root, wanted, where)
     meanings = {value.casefold(): Sex[sex.upper()] for value, sex in wanted.values.items()}
     found: dict[str, Sex] = {}
-    for line, (source_id, value) in enumerate(zip(table[wanted.id], table[wanted.sex], strict=True), start=2):
+    ids, values = table[wanted.id].to_pylist(), table[wanted.sex].to_pylist()
+    for line, (source_id, value) in enumerate(zip(ids, values, strict=True), start=first):
         sex, key = meanings.get(value.casefold()), keyer.person_key(source_id)
         if sex is None:
             raise DataGateError(
@@ -56,23 +60,35 @@ def copies(sexes: Sexes, place: Region) -> tuple[npt.NDArray[np.bool_], npt.NDAr
     }[place]
 
 
-def _table(root: Location, wanted: SampleSexes, where: str) -> pd.DataFrame:
+def _table(root: Location, wanted: SampleSexes, where: str) -> tuple[pa.Table, int]:
+    """The file's rows as text, and the number of the first one's line."""
     location = root / wanted.path
     if not location.exists():
         raise DataGateError(f"genomics.sexes.path: {wanted.path} is not below the raw root; correct it")
-    columns = [wanted.id, wanted.sex]
+    data = location.read_bytes()
+    about = 0  # a .psam may begin with lines of its own
+    for line in data.splitlines():
+        if not line.startswith(b"##"):
+            break
+        about += 1
     try:
-        with location.open() as stream:
-            table = pd.read_csv(stream, sep=wanted.delimiter, dtype=str, keep_default_na=False)
-    except (ValueError, UnicodeDecodeError) as error:
+        table = csv.read_csv(
+            io.BytesIO(data),
+            read_options=csv.ReadOptions(skip_rows=about, use_threads=False),
+            parse_options=csv.ParseOptions(delimiter=wanted.delimiter, quote_char=False, ignore_empty_lines=False),
+            convert_options=csv.ConvertOptions(strings_can_be_null=False, default_column_type=pa.string()),
+        )
+    except (pa.ArrowInvalid, UnicodeDecodeError) as error:
+        row = re.search(r"Row #(\d+)", str(error))  # the rest of Arrow's message has the row's text
+        place = f", line {int(row[1]) + about}" if row else ""
         raise DataGateError(
-            f"{where}: it is no delimited text ({type(error).__name__}); expected a header and "
-            f"the columns {' and '.join(columns)}, separated by {wanted.delimiter!r}"
+            f"{where}{place}: expected delimited text, each line with the columns of the header, separated by "
+            f"{wanted.delimiter!r}; correct the file or genomics.sexes.delimiter"
         ) from None
-    missing = [column for column in columns if column not in table]
+    missing = [column for column in (wanted.id, wanted.sex) if column not in table.column_names]
     if missing:
         raise DataGateError(
-            f"{where}, line 1: there is no column {', '.join(missing)}; the columns are "
-            f"{', '.join(map(str, table.columns))}; correct genomics.sexes.id, .sex or .delimiter"
+            f"{where}, line {about + 1}: none of its {table.num_columns} columns is {', '.join(missing)}; correct "
+            "genomics.sexes.id, .sex or .delimiter"
         )
-    return table[columns]
+    return table, about + 2

@@ -16,9 +16,10 @@ class MatchType(StrEnum):
     """How a line was matched, the earlier kinds preferred, and why others were not.
 
     REFALT: the effect allele is REF and the other one ALT; FLIP: on the other strand; NO_OA: the line names
-    no other allele. AMBIGUOUS: both strands read alike (A and T, C and G). DUPLICATE: an earlier line of the
-    score has the variant. COMPLEX: a haplotype, or a weight of REF that is not additive where several ALTs
-    replace it. UNPLACED: the line has no position.
+    no other allele. AMBIGUOUS: both strands read alike (A and T, C and G), or, of a repeat with several ALTs,
+    the line could be one's gain or another's loss. DUPLICATE: an earlier line of the score has the variant.
+    COMPLEX: a haplotype, or a weight of REF that is not additive where several ALTs replace it, or of an
+    indel's REF where other REFs begin. UNPLACED: the line has no position.
     """
 
     REFALT = "refalt"
@@ -46,7 +47,14 @@ def match_lines(lines: DataFrame, variants: DataFrame, keep_ambiguous: bool) -> 
     variants that replace the same REF bases. Variants that nobody was called at are as if not there."""
     sites = variants.filter("allele_number > 0").select("variant_key", "contig", "position", "ref", "alt")
     tried = lines.join(sites, ["contig", "position"], "left").withColumn("rank", _rank())
-    tried = tried.withColumn("site", sf.collect_list("variant_key").over(Window.partitionBy(*LINE, "ref")))
+    line, there = Window.partitionBy(LINE), Window.partitionBy(*LINE, "ref")
+    tried = tried.withColumns(
+        {
+            "site": sf.collect_list("variant_key").over(there),
+            "n_refs": sf.size(sf.collect_set("ref").over(line)),
+            "either_way": sf.max(sf.col("rank") == 0).over(line) & sf.max(sf.col("rank") == 1).over(line),
+        }
+    )
     order = Window.partitionBy(LINE).orderBy("rank", "variant_key")
     best = tried.withColumn("try", sf.row_number().over(order)).filter(sf.col("try") == 1)
     judged = best.withColumn("match_type", _judge(keep_ambiguous))
@@ -115,8 +123,11 @@ def _judge(keep_ambiguous: bool) -> Column:
     ambiguous = sf.col("ref") == _complement(sf.col("alt"))
     if keep_ambiguous:
         ambiguous = sf.lit(False)
+    ambiguous |= sf.col("either_way")
+    indel = sf.length("ref") != sf.length("alt")
     additive = _weight(2) - _weight(1) == _weight(1) - _weight(0)
-    undone = kind.isin(*EFFECT_IS_REF) & (sf.size("site") > 1) & ~additive
+    crowded = ((sf.size("site") > 1) & ~additive) | (indel & (sf.col("n_refs") > 1))
+    undone = kind.isin(*EFFECT_IS_REF) & crowded
     return (
         sf.when(sf.col("problem").isNotNull(), sf.col("problem"))
         .when(sf.col("rank") == len(MATCHED), MatchType.UNMATCHED.value)

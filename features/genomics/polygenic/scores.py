@@ -14,11 +14,12 @@ from features.contract.runs import Runs
 from features.contract.schemas import POLYGENIC_SCORES, SCORE_MATCHES
 from features.contract.settings import GenomicsSettings, PolygenicSettings, Settings
 from features.genomics.features import one_sample_each
+from features.genomics.packing import packed_size
 from features.genomics.polygenic.match import MATCHED, match_lines, weights_of_alt
 from features.genomics.polygenic.scoring_file import WRONG, read_scoring_files
 from features.genomics.polygenic.sums import means, sum_scores, weighed_variants
 from features.genomics.sexes import Sex, Sexes
-from features.lake import Written, read_table, read_version, write_table
+from features.lake import Written, bounded_arrow_batches, read_table, read_version, write_table
 
 log = logging.getLogger("riskloom")
 
@@ -50,11 +51,11 @@ def score_genomes(
     weights = weights_of_alt(matched.filter(sf.col("score").isin(chosen)))
     weighed = weighed_variants(weights, variants, chosen, genomics.build).persist()
     try:
-        found = _totals(samples, genotypes, weighed, chosen)
-        tables = {
-            SCORE_MATCHES.path: version,
-            POLYGENIC_SCORES.path: write_table(found, lake, POLYGENIC_SCORES),
-        }
+        sexes = _sexes(samples)
+        found = _totals(samples, genotypes, weighed, sexes, chosen)
+        with bounded_arrow_batches(spark, packed_size(max(map(len, sexes.values())))):
+            totals = write_table(found, lake, POLYGENIC_SCORES)
+        tables = {SCORE_MATCHES.path: version, POLYGENIC_SCORES.path: totals}
     finally:
         weighed.unpersist()
     return Written(tables, {"scores": counts, "left_out": sorted(set(names) - set(chosen))})
@@ -115,11 +116,13 @@ def _enough(counts: dict[str, dict[str, object]], minimum: float) -> list[str]:
     return chosen
 
 
-def _totals(samples: DataFrame, genotypes: DataFrame, weighed: DataFrame, scores: list[str]) -> DataFrame:
+def _totals(
+    samples: DataFrame, genotypes: DataFrame, weighed: DataFrame, sexes: dict[str, Sexes], scores: list[str]
+) -> DataFrame:
     """`polygenic_scores`: a row for each person and score."""
     spark = samples.sparkSession
     tasks = spark.sparkContext.defaultParallelism
-    sums = sum_scores(genotypes, weighed, _sexes(samples), len(scores), tasks)
+    sums = sum_scores(genotypes, weighed, sexes, len(scores), tasks)
     start = means(weighed, len(scores))
     rows = [
         (sex.name.lower(), number, name, float(start[sex][number]))
@@ -133,8 +136,9 @@ def _totals(samples: DataFrame, genotypes: DataFrame, weighed: DataFrame, scores
 
 
 def _sexes(samples: DataFrame) -> dict[str, Sexes]:
-    """The sexes of each block in the order of its samples: one byte a sample."""
+    """The sexes of each block in the order of its samples: one byte a sample, on the driver too."""
     numbers = sf.create_map(*(sf.lit(item) for sex in Sex for item in (sex.name.lower(), sex.value)))
     ordered = sf.array_sort(sf.collect_list(sf.struct("sample_index", numbers[sf.col("sex")].alias("sex"))))
-    rows = samples.groupBy("sample_block").agg(ordered.getField("sex").alias("sexes")).collect()
-    return {row["sample_block"]: np.array(row["sexes"], np.uint8) for row in rows}
+    digits = sf.concat_ws("", sf.transform(ordered, lambda sample: sample["sex"].cast("string"))).alias("digits")
+    rows = samples.groupBy("sample_block").agg(digits).collect()
+    return {row["sample_block"]: np.frombuffer(row["digits"].encode(), np.uint8) - ord("0") for row in rows}

@@ -1,8 +1,9 @@
 """Scores of all samples, any number of scores in one scan of the packed calls.
 
 A score is the sum over its variants of the weight of the copies a sample has; a missing call counts as
-the mean over those called, as in `plink2 --score` (`--xchr-model 1`: men have 0 or 1 copy on X). With
-weights w0, w1, w2 of c = 0, 1 and 2 ALTs that is
+the mean over those called (`--xchr-model 1`: men have 0 or 1 copy on X). For additive weights that is what
+`plink2 --score` gives; where they are not additive, plink2 takes the weight of the mean count instead of
+the mean weight. With weights w0, w1, w2 of c = 0, 1 and 2 ALTs a score is the sum of
 
     w0 + c (w1 - w0) + [c = 2] (w2 - 2 w1 + w0)
 
@@ -23,7 +24,8 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as sf
 
 from features.genomics.contigs import Region, region
-from features.genomics.packing import MISSING, unpack
+from features.genomics.ordered import ordered_sum
+from features.genomics.packing import MISSING, Codes, packed_size, unpack
 from features.genomics.sexes import Sex, Sexes, copies
 
 SAMPLES_AT_ONCE = 1024
@@ -49,7 +51,7 @@ def weighed_variants(weights: DataFrame, variants: DataFrame, scores: list[str],
     place = sf.udf(lambda contig, position: int(region(build, contig, position)), "int")
     p, called = sf.col("allele_frequency"), sf.col("n_hom_ref") + sf.col("n_het") + sf.col("n_hom_alt")
     two = sf.when(sf.col("region") == Region.DIPLOID, sf.col("n_hom_alt") / called).otherwise(p * p)
-    known = variants.join(sf.broadcast(grouped), "variant_key").withColumn("region", place("contig", "position"))
+    known = variants.join(grouped, "variant_key").withColumn("region", place("contig", "position"))
     return known.select("variant_key", "region", (2 * p).alias("mean"), two.alias("mean_two"), "entries")
 
 
@@ -61,7 +63,7 @@ def sum_scores(
     A task holds 8 bytes a sample and score; what it hands on is added up in the order of the tasks, so
     that the digits do not hang on which was first.
     """
-    selected = genotypes.select("variant_key", "sample_block", "calls").join(sf.broadcast(weighed), "variant_key")
+    selected = genotypes.select("variant_key", "sample_block", "calls").join(weighed, "variant_key")
     partial = selected.drop("variant_key").coalesce(tasks).mapInArrow(_Sums(dict(sexes), scores), PARTIAL)
     return partial.groupBy("sample_block", "first").applyInPandas(
         _added(scores), "sample_block string, sample_index int, sums array<double>"
@@ -73,7 +75,11 @@ def means(weighed: DataFrame, scores: int) -> dict[Sex, Floats]:
     entry = weighed.select("region", "mean", "mean_two", sf.explode("entries").alias("e")).select("*", "e.*")
     two = sf.col("base") + sf.col("mean") * sf.col("step") + sf.col("mean_two") * sf.col("bend")
     one = sf.col("haploid_base") + sf.col("mean") / 2 * sf.col("haploid_step")
-    rows = entry.groupBy("region", "score").agg(sf.sum(two).alias("two"), sf.sum(one).alias("one")).collect()
+    rows = (
+        entry.groupBy("region", "score")
+        .agg(ordered_sum(two).alias("two"), ordered_sum(one).alias("one"))
+        .collect()
+    )
     found = {sex: np.zeros(scores) for sex in Sex}
     for sex in Sex:
         for row in rows:
@@ -104,23 +110,40 @@ class _Sums:
 
 def add_rows(total: Floats, rows: pa.RecordBatch, sexes: Sexes, place: Region) -> None:
     """Add to `total` (samples, scores) what rows of one region give, less the means."""
-    diploid, haploid = copies(sexes, place)
-    steps, bends, haploid_steps = _matrices(rows["entries"], total.shape[1])
-    mean, mean_two = rows["mean"].to_numpy()[:, None], rows["mean_two"].to_numpy()[:, None]
-    at_once = max(1, _CODES_AT_ONCE // len(sexes))
-    for start in range(0, len(rows), at_once):
-        part = slice(start, start + at_once)
-        calls = b"".join(rows["calls"][part].to_pylist())
-        codes = unpack(np.frombuffer(calls, np.uint8).reshape(len(steps[part]), -1), len(sexes))
-        missing = codes == MISSING
-        counts = np.where(missing, 0, codes - mean[part])
-        if diploid.any():
-            total[diploid] += counts[:, diploid].T @ steps[part]
-            if bends[part].any():
-                twos = np.where(missing, 0, (codes == 2) - mean_two[part])
-                total[diploid] += twos[:, diploid].T @ bends[part]
-        if haploid.any():
-            total[haploid] += counts[:, haploid].T @ (haploid_steps[part] / 2)
+    weights = _matrices(rows["entries"], total.shape[1])
+    means = rows["mean"].to_numpy()[:, None], rows["mean_two"].to_numpy()[:, None]
+    packed = np.frombuffer(b"".join(rows["calls"].to_pylist()), np.uint8).reshape(len(rows), -1)
+    at_once = max(1, _CODES_AT_ONCE // SAMPLES_AT_ONCE)
+    for first in range(0, len(sexes), SAMPLES_AT_ONCE):
+        people = slice(first, min(first + SAMPLES_AT_ONCE, len(sexes)))
+        own = packed[:, first // 4 : packed_size(people.stop)]
+        for start in range(0, len(rows), at_once):
+            part = slice(start, start + at_once)
+            codes = unpack(own[part], people.stop - first)
+            found = _sums(
+                codes, [m[part] for m in means], [w[part] for w in weights], copies(sexes[people], place)
+            )
+            total[people] += found
+
+
+def _sums(
+    codes: Codes,
+    means: list[Floats],
+    weights: list[Floats],
+    has: tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]],
+) -> Floats:
+    """(people, scores) from codes (rows, people), means (rows, 1) and weights (rows, scores)."""
+    (mean, mean_two), (steps, bends, haploid_steps), (diploid, haploid) = means, weights, has
+    missing = codes == MISSING
+    counts = np.where(missing, 0, codes - mean)
+    found: Floats = np.zeros((codes.shape[1], steps.shape[1]))
+    if diploid.any():
+        found = (counts * diploid).T @ steps
+        if bends.any():
+            found += (np.where(missing, 0, (codes == 2) - mean_two) * diploid).T @ bends
+    if haploid.any():
+        found += (counts * haploid).T @ (haploid_steps / 2)
+    return found
 
 
 def _matrices(entries: pa.ListArray, scores: int) -> list[Floats]:

@@ -1,5 +1,6 @@
 """Files are listed whole or not at all, created once, and matched as an operator reads a glob."""
 
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -74,3 +75,9 @@ Location.parse("hdfs://127.0.0.1:1/lake").filesystem
 raise SystemExit(Popen(["true"], preexec_fn=lambda: None).wait())
 """
     assert subprocess.run([sys.executable, "-c", program], timeout=60, check=False).returncode == 0
+
+
+def test_a_location_travels_without_its_file_system() -> None:
+    location = Location("file:///somewhere/x")
+    assert location.exists() is False  # its file system is known now
+    assert "filesystem" not in vars(pickle.loads(pickle.dumps(location)))

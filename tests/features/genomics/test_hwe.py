@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from features.genomics import hwe
 from features.genomics.hwe import hwe_kernel, hwe_p, hwe_x_kernel
 
 
@@ -86,6 +87,15 @@ def test_on_x_what_is_left_out_is_negligible_even_beside_a_tiny_p() -> None:
     expected = [float(p) for p in enumerated_x(*counts)]
     assert expected[0] < 1e-60
     assert hwe_x_kernel(*counts) == pytest.approx(expected, rel=1e-9, abs=0)
+
+
+def test_on_x_the_tails_that_are_left_out_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    tables = [(600, 500, 152, 800, 450), (3000, 900, 40, 3500, 300), (0, 400, 0, 200, 200), (900, 100, 9, 1, 700)]
+    found = np.array([hwe_x_kernel(*counts) for counts in tables])
+    monkeypatch.setattr(hwe, "_NEGLIGIBLE", 0.0)
+    whole = np.array([hwe_x_kernel(*counts) for counts in tables])
+    np.testing.assert_allclose(found, whole, rtol=1e-11)
+    assert (found > 0).sum() == 6
 
 
 def test_without_men_the_test_on_x_is_the_one_of_autosomes() -> None:

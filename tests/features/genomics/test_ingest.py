@@ -156,4 +156,6 @@ def test_the_glioma_calls_of_511_people_go_through(ingest: Ingest) -> None:
     assert variants["n_het"].sum() == tables["samples"][["n_het", "n_het_haploid"]].to_numpy().sum()
     assert (variants["filters"].str.len() == 0).sum() == 35_252 + (len(variants) - 39_822)
     assert variants[["hwe_exact_p", "hwe_mid_p"]].isna().all(axis=None)
+    assert set(tables["samples"]["sex_imputed"]) == {"unknown"}
+    assert written.counts["samples_of_other_sex"] == 0
     assert set(variants.loc[variants["position"] == 209_113_113, "gene"]) == {"IDH1"}

@@ -12,7 +12,7 @@ import pytest
 from features.contract.errors import DataGateError
 from features.contract.persons import PersonKeyer
 from features.contract.settings import GenomicsSettings, SampleSexes
-from features.genomics.contigs import harmonise
+from features.genomics.contigs import Region, harmonise, region
 from tests.features.genomics.conftest import Ingest, WriteVcf
 
 PEOPLE = 90
@@ -205,9 +205,13 @@ def test_without_sexes_everyone_has_two_x_and_nobody_a_y(ingest: Ingest, write_v
     [
         ("#IID\tSEX\nA-1\t1\nA-2\tmale?\n", "line 3: column SEX holds a value that is not one of"),
         ("#IID\tSEX\nA-1\t1\nA-1\t2\n", "line 3: this person had another sex above"),
-        ("IID\tsex\nA-1\t1\n", "line 1: there is no column #IID, SEX; the columns are IID, sex"),
-        ("", "it is no delimited text"),
-        ("#IID\tSEX\nA-1\t1\nA-2\t1\tx\ty\n", "it is no delimited text"),
+        ("IID\tsex\nA-1\t1\n", "line 1: none of its 2 columns is #IID, SEX"),
+        ("A-1\t1\nA-2\t2\n", "line 1: none of its 2 columns is #IID, SEX"),
+        ("", "expected delimited text"),
+        ("#IID\tSEX\nA-1\t1\nA-2\t1\tx\ty\n", "line 3: expected delimited text, each line with the columns"),
+        ("#IID\tSEX\nA-1\t1\t\nA-2\t2\t\n", "line 2: expected delimited text, each line with the columns"),
+        ("##made by hand\n#IID\tSEX\nA-1\t1\nA-2\tx\n", "line 4: column SEX holds a value"),
+        ("#IID\tSEX\nA-8\t1\nA-9\t2\n", "it gives none of the 2 samples a sex"),
         (None, "genomics.sexes.path: sexes.psam is not below the raw root"),
     ],
 )
@@ -221,6 +225,16 @@ def test_sexes_that_cannot_be_read_stop_the_job(
         ingest(GENOMICS)
     assert "A-1" not in str(stopped.value)
     assert "A-2" not in str(stopped.value)
+
+
+@pytest.mark.parametrize(
+    ("build", "last_of_par1", "first_of_par2"),
+    [("GRCh37", 2_699_520, 154_931_044), ("GRCh38", 2_781_479, 155_701_383)],  # plink2 --split-par
+)
+def test_x_pairs_with_y_at_both_ends(build: str, last_of_par1: int, first_of_par2: int) -> None:
+    places = [last_of_par1, last_of_par1 + 1, first_of_par2 - 1, first_of_par2]
+    assert [region(build, "X", place) for place in places] == [Region.DIPLOID, Region.X, Region.X, Region.DIPLOID]
+    assert [region(build, contig, 5) for contig in ("Y", "MT", "22")] == [Region.Y, Region.MT, Region.DIPLOID]
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,9 @@
 """Polygenic scores as plink2 sums them, and as a second formula does that knows nothing of matrices."""
 
+import gzip
 import shutil
 import subprocess
+import tarfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +17,13 @@ from pyspark.sql import SparkSession
 from features.contract.errors import DataGateError
 from features.contract.paths import Location
 from features.contract.persons import PersonKeyer
-from features.contract.settings import GenomicsSettings, PolygenicSettings, SampleSexes, Settings
+from features.contract.settings import (
+    GenomicsSettings,
+    IdentitySettings,
+    PolygenicSettings,
+    SampleSexes,
+    Settings,
+)
 from features.genomics.polygenic.scores import score_genomes
 from features.lake import Written
 from tests.features.genomics.conftest import Ingest, WriteVcf
@@ -36,6 +44,7 @@ PLACES = [
     *(("MT", 300 + i) for i in range(10)),
 ]
 COLUMNS = ["chr_name", "chr_position", "effect_allele", "other_allele", "effect_weight"]
+CATALOG = Path(__file__).parents[5] / "shared" / "data" / "pgs" / "pgs.tar.gz"
 Score = Callable[..., tuple[Written, pd.DataFrame, pd.DataFrame]]
 Lines = list[tuple[object, ...]]
 
@@ -273,6 +282,23 @@ def test_where_alts_share_a_site_ref_is_what_they_all_leave(
 
 
 @pytest.mark.usefixtures("write_sexes")
+def test_a_repeat_with_a_gain_and_a_loss_is_not_guessed_at(
+    score: Score, write_vcf: WriteVcf, write_score: Callable[..., None]
+) -> None:
+    calls = "0/0 0/1 0/2 1/2 2/2 1/1"
+    write_vcf(
+        "a.vcf",
+        NAMES[:6],
+        [f"1 30 . CTT CT,CTTT . PASS . GT {calls}", f"1 50 . A C . PASS . GT {calls}".replace("2", "1")],
+    )
+    for name, (effect, other) in {"loss": ("CT", "CTT"), "gain": ("CTTT", "CTT"), "ref": ("CTT", "CT")}.items():
+        write_score(name, [(1, 30, effect, other, 1), (1, 50, "C", "A", 1)])
+    _, totals, matches = score(names=NAMES[:6])
+    assert matches.loc[matches["position"] == 30, "match_type"].tolist() == ["ambiguous"] * 3
+    assert totals["loss"].tolist() == [0, 1, 1, 2, 2, 2]
+
+
+@pytest.mark.usefixtures("write_sexes")
 def test_blocks_of_samples_and_variants_that_one_lacks_are_scored_as_one_table(
     score: Score, write_vcf: WriteVcf, write_score: Callable[..., None]
 ) -> None:
@@ -310,3 +336,81 @@ def test_a_score_with_too_few_variants_is_left_out_and_a_wrong_weight_stops_the_
     write_score("enough", [(1, 10, "C", "A", 1), (1, 11, "C", "A", "inf")])
     with pytest.raises(DataGateError, match="enough, line 4: wrong weight"):
         score(names=NAMES[:2])
+
+
+def test_a_real_score_of_3202_people_is_plink2s(
+    spark: SparkSession, lake: Location, raw: Path, ingest: Ingest, tmp_path: Path
+) -> None:
+    if not CATALOG.exists():
+        pytest.skip(f"the PGS Catalog's files are not at {CATALOG}")
+    if shutil.which("plink2") is None:
+        pytest.skip("plink2 is not installed")
+    (raw / "a.vcf").write_bytes(_stored("pgscatalog.calc/tests/data/vcf/tiny1000G.vcf.gz"))
+    lines = gzip.decompress(_stored("pgscatalog.calc/tests/data/structured/PGS001229_hmPOS_GRCh38.txt.gz"))
+    (raw / "PGS001229.txt").write_bytes(b"#genome_build=GRCh38\n" + lines)
+    wanted = PolygenicSettings(paths=["*.txt"], minimum_overlap=0.01)
+    genomics = GenomicsSettings(paths=["*.vcf"], build="GRCh38", scores=wanted)
+    keyer = PersonKeyer(bytes(range(32)), IdentitySettings(namespace="kg"))
+    runs = SimpleNamespace(version=ingest(genomics, keyer)[0].tables.__getitem__)
+    root = Location.parse(str(raw))
+    settings = Settings.model_construct(name="tests", raw=root.uri, lake=lake.uri, genomics=genomics)
+    files = [file for file in root.files() if file.path == "PGS001229.txt"]
+    written = score_genomes(spark, lake, runs, settings, keyer, files)  # type: ignore[arg-type]
+    versions = written.tables.items()
+    tables = {table: DeltaTable(f"{lake.uri}/{table}", version=version).to_pandas() for table, version in versions}
+
+    # Those that agree with a line of the file letter by letter, found without Spark, and no other line is matched.
+    vcf = pd.read_csv(raw / "a.vcf", sep="\t", comment="#", header=None, usecols=[2], compression="gzip")[2]
+    file = pd.read_csv(raw / "PGS001229.txt", sep="\t", comment="#", dtype={"chr_name": str, "chr_position": str})
+    at = file["chr_name"] + ":" + file["chr_position"] + ":"
+    either = [
+        at + file[a] + ":" + file[b]
+        for a, b in (("effect_allele", "other_allele"), ("other_allele", "effect_allele"))
+    ]
+    alike = file[["effect_allele", "other_allele"]].agg("".join, axis=1).isin(["AT", "TA", "CG", "GC"])
+    known = [ids.isin(vcf) & ~alike for ids in either]
+    by_id = [
+        pd.DataFrame(
+            {"id": ids[own], "allele": file.loc[own, "effect_allele"], "weight": file.loc[own, "effect_weight"]}
+        )
+        for ids, own in zip(either, known, strict=True)
+    ]
+    expected = pd.concat(by_id)
+    matched = tables["score_matches"].dropna(subset="variant_key").query("match_type in ('refalt', 'altref')")
+    assert len(matched) > 500
+    assert sorted(matched["variant_key"].str.removeprefix("GRCh38:")) == sorted(expected["id"])
+    turned = tables["score_matches"].loc[tables["score_matches"]["match_type"].str.endswith("_flip")]
+    assert len(turned) == 3
+    bases = turned["variant_key"].str.split(":", expand=True)
+    effects = turned["effect_allele"].str.translate(str.maketrans("ACGT", "TGCA"))
+    assert (effects.eq(bases[3]) | effects.eq(bases[4])).all()
+    on_vcf = pd.DataFrame(
+        {"id": turned["variant_key"].str.removeprefix("GRCh38:"), "allele": effects, "weight": turned["weight"]}
+    )
+    expected = pd.concat([expected, on_vcf])
+
+    expected.to_csv(tmp_path / "score", sep="\t", header=False, index=False)
+    command = [
+        "plink2",
+        "--vcf",
+        str(raw / "a.vcf"),
+        "--score",
+        str(tmp_path / "score"),
+        "1",
+        "2",
+        "3",
+        "cols=+scoresums",
+    ]
+    subprocess.run([*command, "--out", str(tmp_path / "out")], check=True, capture_output=True)
+    sums = pd.read_csv(tmp_path / "out.sscore", sep="\t")
+    people = [keyer.person_key(name) for name in sums["#IID"]]
+    totals = tables["polygenic_scores"].set_index("person_key").loc[people, "total"]
+    np.testing.assert_allclose(totals, sums["SCORE1_SUM"], rtol=5e-6, atol=5e-6)
+
+
+def _stored(name: str) -> bytes:
+    with tarfile.open(CATALOG) as archive:
+        member = next(entry for entry in archive.getmembers() if entry.name.removeprefix("./") == name)
+        stored = archive.extractfile(member)
+        assert stored
+        return stored.read()
