@@ -1,7 +1,15 @@
-"""Sums of floats that do not hang on the order in which a shuffle brings them."""
+"""Sums of floats that hang neither on the order in which a shuffle brings them nor on the number of tasks."""
 
-from pyspark.sql import Column
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as sf
+
+BUCKETS = 32
+"""Fixed, unlike the number of tasks of a cluster: what is summed in each is the same everywhere."""
+
+
+def in_buckets(rows: DataFrame) -> DataFrame:
+    """Rows with a `variant_key` in BUCKETS partitions, in the order of the keys in each."""
+    return rows.repartition(BUCKETS, "variant_key").sortWithinPartitions("variant_key")
 
 
 def ordered_sum(value: str | Column) -> Column:

@@ -15,7 +15,7 @@ from pyspark.sql import functions as sf
 
 from features.contract.schemas import SAMPLES
 from features.genomics.contigs import Region
-from features.genomics.ordered import ordered_sum
+from features.genomics.ordered import in_buckets, ordered_sum
 from features.genomics.packing import MISSING, Codes, unpack
 from features.genomics.sexes import Sexes, copies
 
@@ -49,7 +49,7 @@ def summarise_samples(
     partial = calls.mapInArrow(_Sums(dict(sexes)), f"sample_block string, sample_index int, {ddl}")
     sums = partial.groupBy(KEYS).agg(*(sf.sum(name).alias(name) for name in SUMS))
     joined = people.join(sums, KEYS, "left").join(_singletons(accepted, variants), KEYS, "left")
-    joined = joined.join(_inbreeding(accepted, variants, sexes, tasks), KEYS, "left").fillna(
+    joined = joined.join(_inbreeding(accepted, variants, sexes), KEYS, "left").fillna(
         0, subset=[*SUMS, "n_singletons"]
     )
     # A tumour's calls on X are what it acquired, and tell no sex.
@@ -78,14 +78,14 @@ def _singletons(accepted: DataFrame, variants: DataFrame) -> DataFrame:
     return found.join(alone, "variant_key").groupBy(KEYS).agg(sf.count("*").alias("n_singletons"))
 
 
-def _inbreeding(accepted: DataFrame, variants: DataFrame, sexes: Mapping[str, Sexes], tasks: int) -> DataFrame:
+def _inbreeding(accepted: DataFrame, variants: DataFrame, sexes: Mapping[str, Sexes]) -> DataFrame:
     """KEYS and `x_inbreeding`, F = (O - E) / (N - E) over N calls on X, O of them homozygous, E expected so
     (https://www.cog-genomics.org/plink/1.9/basic_stats#check_sex); null without a call that tells anything."""
     het_free = sf.col("allele_count") - sf.col("n_het_haploid") / 2
     p = het_free / (sf.col("allele_number") - sf.col("n_het_haploid"))
     told = variants.filter(sf.col("contig") == "X").select("variant_key", (1 - 2 * p * (1 - p)).alias("expected"))
     on_x = accepted.filter(sf.col("region") == Region.X).select("variant_key", "sample_block", "calls")
-    calls = on_x.join(told.filter("expected < 1"), "variant_key").drop("variant_key").coalesce(tasks)
+    calls = in_buckets(on_x.join(told.filter("expected < 1"), "variant_key"))
     sizes = {block: len(found) for block, found in sexes.items()}
     partial = calls.mapInArrow(
         _Homozygosity(sizes), "sample_block string, sample_index int, n bigint, o bigint, e double"

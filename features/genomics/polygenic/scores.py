@@ -121,8 +121,7 @@ def _totals(
 ) -> DataFrame:
     """`polygenic_scores`: a row for each person and score."""
     spark = samples.sparkSession
-    tasks = spark.sparkContext.defaultParallelism
-    sums = sum_scores(genotypes, weighed, sexes, len(scores), tasks)
+    sums = sum_scores(genotypes, weighed, sexes, len(scores))
     start = means(weighed, len(scores))
     rows = [
         (sex.name.lower(), number, name, float(start[sex][number]))

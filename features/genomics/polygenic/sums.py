@@ -24,13 +24,13 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as sf
 
 from features.genomics.contigs import Region, region
-from features.genomics.ordered import ordered_sum
+from features.genomics.ordered import in_buckets, ordered_sum
 from features.genomics.packing import MISSING, Codes, packed_size, unpack
 from features.genomics.sexes import Sex, Sexes, copies
 
 SAMPLES_AT_ONCE = 1024
 _CODES_AT_ONCE = 1 << 21
-PARTIAL = "sample_block string, first int, task int, sums binary"
+PARTIAL = "sample_block string, first int, bucket int, sums binary"
 
 Floats = npt.NDArray[np.float64]
 
@@ -55,16 +55,13 @@ def weighed_variants(weights: DataFrame, variants: DataFrame, scores: list[str],
     return known.select("variant_key", "region", (2 * p).alias("mean"), two.alias("mean_two"), "entries")
 
 
-def sum_scores(
-    genotypes: DataFrame, weighed: DataFrame, sexes: Mapping[str, Sexes], scores: int, tasks: int
-) -> DataFrame:
+def sum_scores(genotypes: DataFrame, weighed: DataFrame, sexes: Mapping[str, Sexes], scores: int) -> DataFrame:
     """`sample_block, sample_index, sums` (array of double, by the number of the score), before the means.
 
-    A task holds 8 bytes a sample and score; what it hands on is added up in the order of the tasks, so
-    that the digits do not hang on which was first.
+    A task holds 8 bytes a sample and score; what it hands on is added up in the order of the buckets.
     """
     selected = genotypes.select("variant_key", "sample_block", "calls").join(weighed, "variant_key")
-    partial = selected.drop("variant_key").coalesce(tasks).mapInArrow(_Sums(dict(sexes), scores), PARTIAL)
+    partial = in_buckets(selected).mapInArrow(_Sums(dict(sexes), scores), PARTIAL)
     return partial.groupBy("sample_block", "first").applyInPandas(
         _added(scores), "sample_block string, sample_index int, sums array<double>"
     )
@@ -156,7 +153,7 @@ def _matrices(entries: pa.ListArray, scores: int) -> list[Floats]:
     return found
 
 
-def _partial(sums: Mapping[str, Floats], task: int) -> Iterator[pa.RecordBatch]:
+def _partial(sums: Mapping[str, Floats], bucket: int) -> Iterator[pa.RecordBatch]:
     for block, total in sums.items():
         for first in range(0, len(total), SAMPLES_AT_ONCE):
             values = total[first : first + SAMPLES_AT_ONCE].tobytes()
@@ -164,7 +161,7 @@ def _partial(sums: Mapping[str, Floats], task: int) -> Iterator[pa.RecordBatch]:
                 {
                     "sample_block": pa.array([block]),
                     "first": pa.array([first], pa.int32()),
-                    "task": pa.array([task], pa.int32()),
+                    "bucket": pa.array([bucket], pa.int32()),
                     "sums": pa.array([values], pa.binary()),
                 }
             )
@@ -172,7 +169,7 @@ def _partial(sums: Mapping[str, Floats], task: int) -> Iterator[pa.RecordBatch]:
 
 def _added(scores: int) -> Callable[[pd.DataFrame], pd.DataFrame]:
     def add(pieces: pd.DataFrame) -> pd.DataFrame:
-        ordered = pieces.sort_values("task")["sums"]
+        ordered = pieces.sort_values("bucket")["sums"]
         total = np.zeros((len(ordered.iloc[0]) // 8 // scores, scores))
         for values in ordered:
             total += np.frombuffer(values, np.float64).reshape(-1, scores)
