@@ -7,9 +7,23 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from features.contract.errors import ConfigError, DataGateError
-from features.contract.schemas import GENOTYPES, PERSONS, SAMPLES, VARIANTS
+from features.contract.schemas import (
+    GENOTYPES,
+    PERSONS,
+    POLYGENIC_SCORES,
+    SAMPLES,
+    SCORE_MATCHES,
+    VARIANTS,
+)
 from features.contract.settings import GenomicFeatures, OutcomeSettings
-from features.genomics.features import carriers, check_variants, genomic_features
+from features.genomics.features import (
+    carriers,
+    check_scores,
+    check_variants,
+    genomic_features,
+    genomic_vocabulary,
+    with_scores,
+)
 from tests.features.assembly.rows import by_person, frame, key, pack, person
 
 NAMES = [f"p{i}" for i in range(6)]
@@ -104,3 +118,35 @@ def test_people_beyond_the_first_chunk_keep_their_own_calls(spark: SparkSession)
     )
     ours = [found[key(str(i))][0] for i in range(2500)]
     np.testing.assert_equal(ours, np.where(calls == 3, NAN, calls))
+
+
+def test_scores_stand_behind_the_other_columns_and_who_has_none_has_no_number(spark: SparkSession) -> None:
+    features = GenomicFeatures(variants=["rs1"], scores=["b", "a"])
+    assert genomic_vocabulary(features) == ["rs1", "b", "a"]
+    variants, genotypes, samples = _tables(spark)
+    found = genomic_features(samples, variants, genotypes, samples, features, {"rs1": 1}, somatic=False)
+    rows = [("p0", "a", 1.5), ("p0", "b", -2.0), ("p1", "a", 0.25), ("p1", "other", 9.0)]
+    scores = frame(
+        spark,
+        POLYGENIC_SCORES,
+        [{"person_key": key(n), "score": score, "total": total} for n, score, total in rows],
+    )
+    vectors = by_person(with_scores(found, scores, features.scores), "x_genomics")
+    expected = [[0, -2, 1.5], [1, NAN, 0.25], [2, NAN, NAN], [NAN, NAN, NAN], [0, NAN, NAN], [2, NAN, NAN]]
+    np.testing.assert_equal([list(vectors[key(name)]) for name in NAMES], expected)
+    with pytest.raises(
+        DataGateError, match="PGS404: no such score in the polygenic_scores table, which has a, b, other"
+    ):
+        with_scores(found, scores, ["a", "PGS404"])
+
+
+def test_a_score_that_weighs_an_outcome_gene_is_no_feature(spark: SparkSession) -> None:
+    variants = _tables(spark)[0]
+    rows = [("clean", "v1"), ("clean", None), ("leaks", "v1"), ("leaks", "v3")]
+    matches = frame(
+        spark, SCORE_MATCHES, [{"score": score, "match_type": "altref", "variant_key": v} for score, v in rows]
+    )
+    check_scores(matches, variants, ["clean"], IDH)
+    check_scores(matches, variants, ["clean", "leaks"], ILL)
+    with pytest.raises(ConfigError, match="leaks weighs variants of genes that define the outcome idh"):
+        check_scores(matches, variants, ["clean", "leaks"], IDH)

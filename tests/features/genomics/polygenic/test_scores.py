@@ -157,7 +157,7 @@ def drawn_effects(records: list[str], rng: np.random.Generator) -> list[str]:
     return [str(rng.choice(record.split(" ")[3:5])) for record in records]
 
 
-def plink2_sums(vcf: Path, out: Path, lines: Lines, *flags: str) -> np.ndarray:
+def plink2_sums(vcf: Path, out: Path, lines: Lines) -> np.ndarray:
     """SCORE1_SUM of `plink2 --score`, which finds variants by their ids."""
     (out.parent / "score").write_text(
         "".join(f"{c}_{at}\t{effect}\t{weight}\n" for c, at, effect, _, weight in lines)
@@ -166,7 +166,7 @@ def plink2_sums(vcf: Path, out: Path, lines: Lines, *flags: str) -> np.ndarray:
         "#IID\tSEX\n" + "".join(f"{n}\t{s}\n" for n, s in zip(NAMES, SEXES, strict=True))
     )
     read = ["plink2", "--vcf", str(vcf), "--psam", str(out.parent / "psam"), "--split-par", "hg19"]
-    columns = ["1", "2", "3", *flags, "cols=+scoresums", "--xchr-model", "1", "--out", str(out)]
+    columns = ["1", "2", "3", "cols=+scoresums", "--xchr-model", "1", "--out", str(out)]
     subprocess.run(
         [*read, "--bad-freqs", "--score", str(out.parent / "score"), *columns], check=True, capture_output=True
     )
