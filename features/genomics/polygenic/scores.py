@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from pyspark.sql import DataFrame, SparkSession
@@ -22,6 +23,29 @@ from features.genomics.sexes import Sex, Sexes
 from features.lake import Written, bounded_arrow_batches, read_table, read_version, write_table
 
 log = logging.getLogger("riskloom")
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """What became of a score's lines: how many by match type."""
+
+    match_types: dict[str, int]
+
+    @property
+    def lines(self) -> int:
+        return sum(self.match_types.values())
+
+    @property
+    def share(self) -> float:
+        """The share of the lines that were matched; 0 where there is none."""
+        return sum(self.match_types.get(kind, 0) for kind in MATCHED) / max(self.lines, 1)
+
+    @property
+    def in_words(self) -> str:
+        return ", ".join(f"{kind} {count:,}" for kind, count in sorted(self.match_types.items()))
+
+    def as_counts(self) -> dict[str, object]:
+        return {"lines": self.lines, "overlap": round(self.share, 4), "match_types": self.match_types}
 
 
 def score_genomes(
@@ -45,9 +69,9 @@ def score_genomes(
     matched = match_lines(lines, variants, wanted.keep_ambiguous)
     version = write_table(_log(matched), lake, SCORE_MATCHES)
     written = read_version(spark, lake, SCORE_MATCHES.path, version)
-    counts = _counts(written, names)
+    overlaps = _overlaps(written, names)
     _check_lines(written)
-    chosen = _enough(counts, wanted.minimum_overlap)
+    chosen = _enough(overlaps, wanted.minimum_overlap)
     weights = weights_of_alt(matched.filter(sf.col("score").isin(chosen)))
     weighed = weighed_variants(weights, variants, chosen, genomics.build).persist()
     try:
@@ -58,6 +82,7 @@ def score_genomes(
         tables = {SCORE_MATCHES.path: version, POLYGENIC_SCORES.path: totals}
     finally:
         weighed.unpersist()
+    counts = {name: overlap.as_counts() for name, overlap in overlaps.items()}
     return Written(tables, {"scores": counts, "left_out": sorted(set(names) - set(chosen))})
 
 
@@ -74,15 +99,10 @@ def _log(matched: DataFrame) -> DataFrame:
     return matched.select(*plain, weight).select(SCORE_MATCHES.schema.names)
 
 
-def _counts(matches: DataFrame, names: Sequence[str]) -> dict[str, dict[str, object]]:
-    """By score: lines, the share matched, and lines by match type."""
+def _overlaps(matches: DataFrame, names: Sequence[str]) -> dict[str, Overlap]:
     rows = matches.groupBy("score", "match_type").count().collect()
-    counts: dict[str, dict[str, object]] = {}
-    for name in sorted(names):
-        kinds = {row["match_type"]: row["count"] for row in rows if row["score"] == name}
-        lines, used = sum(kinds.values()), sum(kinds.get(kind, 0) for kind in MATCHED)
-        counts[name] = {"lines": lines, "overlap": round(used / lines, 4) if lines else 0.0, "match_types": kinds}
-    return counts
+    kinds = {name: {row["match_type"]: row["count"] for row in rows if row["score"] == name} for name in names}
+    return {name: Overlap(kinds[name]) for name in sorted(names)}
 
 
 def _check_lines(matches: DataFrame) -> None:
@@ -96,17 +116,14 @@ def _check_lines(matches: DataFrame) -> None:
         )
 
 
-def _enough(counts: dict[str, dict[str, object]], minimum: float) -> list[str]:
+def _enough(overlaps: dict[str, Overlap], minimum: float) -> list[str]:
     """The scores of which enough lines were matched; the others are told of."""
-    chosen = [name for name, count in counts.items() if float(str(count["overlap"])) >= minimum]
-    for name in sorted(set(counts) - set(chosen)):
+    chosen = [name for name, overlap in overlaps.items() if overlap.share >= minimum]
+    for name in sorted(set(overlaps) - set(chosen)):
+        found = overlaps[name]
         log.warning(
-            "score %s: %s of its %s lines were matched, genomics.scores.minimum_overlap is %s; left out "
-            "(score_matches says why)",
-            name,
-            f"{float(str(counts[name]['overlap'])):.1%}",
-            counts[name]["lines"],
-            minimum,
+            "score %s: %s of its %d lines were matched (%s), genomics.scores.minimum_overlap is %s; left out",
+            *(name, f"{found.share:.1%}", found.lines, found.in_words, minimum),
         )
     if not chosen:
         raise DataGateError(
