@@ -9,7 +9,9 @@ from jobs.script import main
 def _body(context: Context) -> Written:
     from features.genomics.ingest import ingest_genomics
 
-    return ingest_genomics(context.spark, context.lake, context.settings, context.keyer, context.files)
+    genomics = context.settings.genomics
+    files = context.matching(genomics.paths if genomics else [])  # not those of sexes and reference
+    return ingest_genomics(context.spark, context.lake, context.settings, context.keyer, files)
 
 
 def _raw(settings: Settings) -> list[str]:

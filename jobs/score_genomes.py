@@ -9,8 +9,7 @@ from jobs.script import main
 def _body(context: Context) -> Written:
     from features.genomics.polygenic.scores import score_genomes
 
-    files = context.matching(_raw(context.settings))
-    return score_genomes(context.spark, context.lake, context.runs, context.settings, context.keyer, files)
+    return score_genomes(context.spark, context.lake, context.runs, context.settings, context.keyer, context.files)
 
 
 def _raw(settings: Settings) -> list[str]:

@@ -72,6 +72,11 @@ class TrustSettings(Section):
 Sex = Literal["male", "female", "unknown"]
 
 
+HalfCalls = Literal["error", "missing", "haploid", "reference"]
+"""What `./1` means: nothing that can be trusted, no call, a haploid call of allele 1, or `0/1` (as in
+`plink2 --vcf-half-call`)."""
+
+
 class SampleSexes(Section):
     """A delimited file with a header that names each sample's recorded sex (a .psam file as it stands). `values`
     are compared without case; one that is not among them stops the job."""
@@ -111,7 +116,7 @@ class GenomicsSettings(Section):
     sexes: SampleSexes | None = None
     reference: str | None = None
     scores: PolygenicSettings | None = None
-    half_calls: Literal["error", "missing", "haploid", "reference"] = "error"
+    half_calls: HalfCalls = "error"
     gene_field: str | None = None
     consequence_field: str | None = None
     somatic: bool = False

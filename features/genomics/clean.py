@@ -11,6 +11,7 @@ from enum import StrEnum
 import numpy as np
 import numpy.typing as npt
 
+from features.contract.settings import HalfCalls
 from features.genomics import genotype
 from features.genomics.contigs import harmonise
 from features.genomics.packing import Codes
@@ -56,7 +57,7 @@ class Layout:
     keep: npt.NDArray[np.int64] | None
     gene_field: str | None
     consequence_field: str | None
-    half_calls: genotype.HalfCalls = "error"
+    half_calls: HalfCalls = "error"
     reference: Reference | None = None
 
 

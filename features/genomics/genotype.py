@@ -7,10 +7,11 @@ as allele numbers of two digits, is read one by one. Phase is not kept.
 
 import re
 from functools import cache
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+
+from features.contract.settings import HalfCalls
 
 MISSING = -1
 HALF_CALL = -2
@@ -18,9 +19,6 @@ MALFORMED = -3
 _CLOSER_LOOK = -4
 
 Alleles = npt.NDArray[np.int16]
-HalfCalls = Literal["error", "missing", "haploid", "reference"]
-"""What `./1` means: nothing that can be trusted (HALF_CALL), no call, a haploid call of allele 1, or `0/1`
-(as in `plink2 --vcf-half-call`)."""
 
 _GENOTYPE = re.compile(rb"(\d{1,4}|\.)(?:[/|](\d{1,4}|\.))?")
 _DOT, _SEPARATOR, _END, _OTHER = 10, 11, 12, 13

@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as sf
 
 from features.contract.errors import ConfigError, DataGateError
-from features.contract.paths import FileStat, Location, matches
+from features.contract.paths import FileStat, Location
 from features.contract.persons import PersonKeyer
 from features.contract.schemas import GENOTYPES, SAMPLES, VARIANTS, quarantine
 from features.contract.settings import GenomicsSettings, Settings
@@ -40,16 +40,14 @@ MOST_REFERENCE_MISMATCHES = 0.1
 def ingest_genomics(
     spark: SparkSession, lake: Location, settings: Settings, keyer: PersonKeyer, files: Sequence[FileStat]
 ) -> Written:
-    """Parse the files once and write the four tables, each in one commit; nothing is published here.
+    """Parse the VCF files once and write the four tables, each in one commit; nothing is published here.
 
     Raises DataGateError when there are no files, a header is not one of a VCF, a person sits in two
     sample lists, or no record could be used.
     """
     genomics, raw = _section(settings), Location(settings.raw)
     recorded = read_sexes(raw, genomics.sexes, keyer) if genomics.sexes else {}
-    splits = _plan(
-        spark, raw, keyer, [file for file in files if any(matches(file.path, p) for p in genomics.paths)]
-    )
+    splits = _plan(spark, raw, keyer, files)
     by_file = [list(group) for _, group in groupby(splits, key=lambda split: split.digest)]
     roster = read_roster((read_header(group) for group in by_file), keyer)
     order = {group[0].digest: number for number, group in enumerate(by_file)}

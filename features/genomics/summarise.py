@@ -26,7 +26,7 @@ def summarise_variants(accepted: DataFrame, build: str, people: Mapping[str, int
     block is missing there. HWE is left out for somatic calls, which are not a population's genotypes.
     """
     first = sf.min_by(sf.struct(*DESCRIPTION), sf.struct("source", "offset", "allele")).alias("first")
-    sums = [sf.sum(f"{call}{sex}").alias(f"{call}{sex}") for sex in SEXES for call in CALLED]
+    sums = [sf.sum(name).alias(name) for name in _names()]
     summed = accepted.groupBy("variant_key").agg(first, *sums).select("variant_key", "first.*", *_names())
     tested = _no_test(summed) if somatic else with_hwe(summed)
     counted = tested.withColumns(_of_men_on_y()).withColumns(_haploid()).withColumns(_frequencies(people))

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from pyspark import StorageLevel
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as sf
 
@@ -20,7 +21,7 @@ from features.genomics.polygenic.match import MATCHED, match_lines, weights_of_a
 from features.genomics.polygenic.scoring_file import WRONG, read_scoring_files
 from features.genomics.polygenic.sums import means, sum_scores, weighed_variants
 from features.genomics.sexes import Sex, Sexes
-from features.lake import Written, bounded_arrow_batches, read_table, read_version, write_table
+from features.lake import Written, bounded_arrow_batches, read_table, write_table
 
 log = logging.getLogger("riskloom")
 
@@ -66,22 +67,24 @@ def score_genomes(
         read_table(spark, lake, runs, name) for name in ("variants", "genotypes", "samples")
     )
     names, lines = read_scoring_files(spark, Location(settings.raw), files, keyer, genomics.build)
-    matched = match_lines(lines, variants, wanted.keep_ambiguous)
-    version = write_table(_log(matched), lake, SCORE_MATCHES)
-    written = read_version(spark, lake, SCORE_MATCHES.path, version)
-    overlaps = _overlaps(written, names)
-    _check_lines(written)
-    chosen = _enough(overlaps, wanted.minimum_overlap)
-    weights = weights_of_alt(matched.filter(sf.col("score").isin(chosen)))
-    weighed = weighed_variants(weights, variants, chosen, genomics.build).persist()
+    matched = match_lines(lines, variants, wanted.keep_ambiguous).persist(StorageLevel.MEMORY_AND_DISK)
     try:
+        overlaps = _overlaps(matched, names)
+        _check_lines(matched)
+        chosen = _enough(overlaps, wanted.minimum_overlap)
+        weights = weights_of_alt(matched.filter(sf.col("score").isin(chosen)))
+        weighed = weighed_variants(weights, variants, chosen, genomics.build).persist()
         sexes = _sexes(samples)
         found = _totals(samples, genotypes, weighed, sexes, chosen)
         with bounded_arrow_batches(spark, packed_size(max(map(len, sexes.values())))):
             totals = write_table(found, lake, POLYGENIC_SCORES)
-        tables = {SCORE_MATCHES.path: version, POLYGENIC_SCORES.path: totals}
-    finally:
         weighed.unpersist()
+        tables = {
+            POLYGENIC_SCORES.path: totals,
+            SCORE_MATCHES.path: write_table(_log(matched), lake, SCORE_MATCHES),
+        }
+    finally:
+        matched.unpersist()
     counts = {name: overlap.as_counts() for name, overlap in overlaps.items()}
     return Written(tables, {"scores": counts, "left_out": sorted(set(names) - set(chosen))})
 

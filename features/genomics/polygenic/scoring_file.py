@@ -23,7 +23,7 @@ from features.raw_text import Split, plan_splits, read_chunks
 
 BUILDS = {"grch37": "GRCh37", "hg19": "GRCh37", "ncbi37": "GRCh37", "grch38": "GRCh38", "hg38": "GRCh38"}
 WHOLE = 1 << 62
-LONGEST_POSITION = 10
+MOST_DIGITS = 10
 _ROWS = 1 << 16
 _PLAIN = re.compile("[ACGT]+")
 
@@ -140,7 +140,7 @@ def _row(cells: list[str], file: ScoringFile) -> Row:
         return (None, None, effect, other, weights, COMPLEX)
     if not contig or not at:
         return (None, None, effect, other, weights, UNPLACED)
-    if not (at.isascii() and at.isdigit()) or len(at) > LONGEST_POSITION:
+    if not (at.isascii() and at.isdigit()) or len(at) > MOST_DIGITS:
         return (None, None, effect, other, weights, WRONG_POSITION)
     position = int(at)
     if other is not None and other != effect:

@@ -40,8 +40,8 @@ def weighed_variants(weights: DataFrame, variants: DataFrame, scores: list[str],
     people with two copies, and `entries` of the scores that weigh it: `score` (its number), `base` (w0),
     `step` (w1 - w0) and `bend` (w2 - 2 w1 + w0), and base and step of those who have one copy."""
     numbers = sf.create_map(*(sf.lit(item) for pair in enumerate(scores) for item in (pair[1], pair[0])))
-    w0, w1, w2 = (sf.col("weights")[copies] for copies in range(3))
-    one0, one1 = (sf.col("haploid")[copies] for copies in range(2))
+    w0, w1, w2 = (sf.col("weights")[count] for count in range(3))
+    one0, one1 = (sf.col("haploid")[count] for count in range(2))
     entry = sf.struct(
         numbers[sf.col("score")].alias("score"),
         *(w0.alias("base"), (w1 - w0).alias("step"), (w2 - 2 * w1 + w0).alias("bend")),
@@ -109,21 +109,19 @@ def add_rows(total: Floats, rows: pa.RecordBatch, sexes: Sexes, place: Region) -
     """Add to `total` (samples, scores) what rows of one region give, less the means."""
     weights = _matrices(rows["entries"], total.shape[1])
     means = rows["mean"].to_numpy()[:, None], rows["mean_two"].to_numpy()[:, None]
-    packed = np.frombuffer(b"".join(rows["calls"].to_pylist()), np.uint8).reshape(len(rows), -1)
+    calls = np.frombuffer(b"".join(rows["calls"].to_pylist()), np.uint8)
+    packed = calls.reshape(len(rows), packed_size(len(sexes)))  # a block may have no row of this region
     at_once = max(1, _CODES_AT_ONCE // SAMPLES_AT_ONCE)
     for first in range(0, len(sexes), SAMPLES_AT_ONCE):
         people = slice(first, min(first + SAMPLES_AT_ONCE, len(sexes)))
-        own = packed[:, first // 4 : packed_size(people.stop)]
+        own, has = packed[:, first // 4 : packed_size(people.stop)], copies(sexes[people], place)
         for start in range(0, len(rows), at_once):
             part = slice(start, start + at_once)
             codes = unpack(own[part], people.stop - first)
-            found = _sums(
-                codes, [m[part] for m in means], [w[part] for w in weights], copies(sexes[people], place)
-            )
-            total[people] += found
+            total[people] += _products(codes, [m[part] for m in means], [w[part] for w in weights], has)
 
 
-def _sums(
+def _products(
     codes: Codes,
     means: list[Floats],
     weights: list[Floats],

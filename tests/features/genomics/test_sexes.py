@@ -78,8 +78,8 @@ def found(ingest: Ingest, write_vcf: WriteVcf, write_sexes: Callable[[str], None
 
 
 @pytest.fixture
-def plink(tmp_path: Path, write_vcf: WriteVcf, raw: Path) -> Callable[..., pd.DataFrame]:
-    """Run plink2, or plink1.9 after plink2 has split X; the report with this suffix."""
+def plink(tmp_path: Path, write_vcf: WriteVcf) -> Callable[..., pd.DataFrame]:
+    """Run plink2, or plink1.9 for the sex that X tells; the report with this suffix."""
     for tool in ("plink2", "plink1.9"):
         if shutil.which(tool) is None:
             pytest.skip(f"{tool} is not installed")

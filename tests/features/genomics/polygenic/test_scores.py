@@ -3,7 +3,6 @@
 import gzip
 import shutil
 import subprocess
-import tarfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,6 +26,7 @@ from features.contract.settings import (
 from features.genomics.polygenic.scores import score_genomes
 from features.lake import Written
 from tests.features.genomics.conftest import Ingest, WriteVcf
+from tests.features.genomics.polygenic.catalog import CATALOG, stored
 
 GENOMICS = GenomicsSettings(
     paths=["*.vcf"],
@@ -44,20 +44,17 @@ PLACES = [
     *(("MT", 300 + i) for i in range(10)),
 ]
 COLUMNS = ["chr_name", "chr_position", "effect_allele", "other_allele", "effect_weight"]
-CATALOG = Path(__file__).parents[5] / "shared" / "data" / "pgs" / "pgs.tar.gz"
 Score = Callable[..., tuple[Written, pd.DataFrame, pd.DataFrame]]
 Lines = list[tuple[object, ...]]
 
 
-def simulated(
-    rng: np.random.Generator, names: Sequence[str] = NAMES, sexes: Sequence[str] = tuple(SEXES)
-) -> list[str]:
+def simulated(rng: np.random.Generator) -> list[str]:
     """A record at each place; men have one copy of X and Y, a few calls are missing or wrong."""
     records = []
     for chrom, at in PLACES:
         paired = chrom == "1" or (chrom == "X" and at < 1_000_000)
         calls, frequency = [], rng.uniform(0.1, 0.7)
-        for sex in sexes:
+        for sex in SEXES:
             one = not paired and (chrom != "X" or sex == "1") and rng.uniform() > 0.05
             alleles = (rng.uniform(size=2) < frequency).astype(int)
             calls.append("./." if rng.uniform() < 0.1 else str(alleles[0]) if one else "{}/{}".format(*alleles))
@@ -162,10 +159,7 @@ def plink2_sums(vcf: Path, out: Path, lines: Lines) -> np.ndarray:
     (out.parent / "score").write_text(
         "".join(f"{c}_{at}\t{effect}\t{weight}\n" for c, at, effect, _, weight in lines)
     )
-    (out.parent / "psam").write_text(
-        "#IID\tSEX\n" + "".join(f"{n}\t{s}\n" for n, s in zip(NAMES, SEXES, strict=True))
-    )
-    read = ["plink2", "--vcf", str(vcf), "--psam", str(out.parent / "psam"), "--split-par", "hg19"]
+    read = ["plink2", "--vcf", str(vcf), "--psam", str(vcf.parent / "sexes.psam"), "--split-par", "hg19"]
     columns = ["1", "2", "3", "cols=+scoresums", "--xchr-model", "1", "--out", str(out)]
     subprocess.run(
         [*read, "--bad-freqs", "--score", str(out.parent / "score"), *columns], check=True, capture_output=True
@@ -345,8 +339,8 @@ def test_a_real_score_of_3202_people_is_plink2s(
         pytest.skip(f"the PGS Catalog's files are not at {CATALOG}")
     if shutil.which("plink2") is None:
         pytest.skip("plink2 is not installed")
-    (raw / "a.vcf").write_bytes(_stored("pgscatalog.calc/tests/data/vcf/tiny1000G.vcf.gz"))
-    lines = gzip.decompress(_stored("pgscatalog.calc/tests/data/structured/PGS001229_hmPOS_GRCh38.txt.gz"))
+    (raw / "a.vcf").write_bytes(stored("pgscatalog.calc/tests/data/vcf/tiny1000G.vcf.gz"))
+    lines = gzip.decompress(stored("pgscatalog.calc/tests/data/structured/PGS001229_hmPOS_GRCh38.txt.gz"))
     (raw / "PGS001229.txt").write_bytes(b"#genome_build=GRCh38\n" + lines)
     wanted = PolygenicSettings(paths=["*.txt"], minimum_overlap=0.01)
     genomics = GenomicsSettings(paths=["*.vcf"], build="GRCh38", scores=wanted)
@@ -406,11 +400,3 @@ def test_a_real_score_of_3202_people_is_plink2s(
     people = [keyer.person_key(name) for name in sums["#IID"]]
     totals = tables["polygenic_scores"].set_index("person_key").loc[people, "total"]
     np.testing.assert_allclose(totals, sums["SCORE1_SUM"], rtol=5e-6, atol=5e-6)
-
-
-def _stored(name: str) -> bytes:
-    with tarfile.open(CATALOG) as archive:
-        member = next(entry for entry in archive.getmembers() if entry.name.removeprefix("./") == name)
-        stored = archive.extractfile(member)
-        assert stored
-        return stored.read()

@@ -1,7 +1,6 @@
 """Scoring files as the PGS Catalog writes them, and what is none."""
 
 import gzip
-import tarfile
 from pathlib import Path
 
 import pytest
@@ -10,8 +9,8 @@ from features.contract.errors import DataGateError
 from features.contract.paths import FileStat, Location
 from features.contract.persons import PersonKeyer
 from features.genomics.polygenic.scoring_file import ScoringFile, open_scoring_file, parse
+from tests.features.genomics.polygenic.catalog import CATALOG, stored
 
-CATALOG = Path(__file__).parents[5] / "shared" / "data" / "pgs" / "pgs.tar.gz"
 COLUMNS = "chr_name\tchr_position\teffect_allele\tother_allele\teffect_weight"
 BUILD = "#genome_build=GRCh37\n"
 
@@ -103,11 +102,7 @@ def test_a_harmonised_file_of_the_catalog_is_read_at_its_harmonised_positions(
     if not CATALOG.exists():
         pytest.skip(f"the PGS Catalog's files are not at {CATALOG}")
     name = f"pgscatalog.core/tests/data/PGS000001_hmPOS_{build}.txt.gz"
-    with tarfile.open(CATALOG) as archive:
-        member = next(entry for entry in archive.getmembers() if entry.name.removeprefix("./") == name)
-        stored = archive.extractfile(member)
-        assert stored
-        (tmp_path / "PGS000001.txt.gz").write_bytes(stored.read())
+    (tmp_path / "PGS000001.txt.gz").write_bytes(stored(name))
     file = opened(tmp_path / "PGS000001.txt.gz", keyer, build)
     rows = rows_of(file)
     assert (file.score, file.harmonised, len(rows)) == ("PGS000001", True, 77)
