@@ -22,7 +22,7 @@ demo: setup      ## Simulate 4,000 people and run the whole way, from raw files 
 	$(BIN)/riskloom recovered conf/demo.yaml
 
 test: | check-browser setup ## Run all tests, those on real Hadoop too.
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --no-loadscope-reorder
 
 lint: setup      ## Format, lint, types and the house's import rules.
 	$(BIN)/ruff format --check .

@@ -5,11 +5,25 @@ from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from features.contract.paths import Location
 from features.contract.persons import PersonKeyer
 from features.contract.settings import IdentitySettings, SparkSettings
 from features.lake import spark_session
+
+
+class OneFileOneWorker(LoadScopeScheduling):
+    """Tests of a file share its fixtures; those of tests/cluster share one Hadoop."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.split("::", 1)[0]
+        return "tests/cluster" if file.startswith("tests/cluster/") else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> OneFileOneWorker:
+    return OneFileOneWorker(config, log)
 
 
 @pytest.fixture(scope="session")
