@@ -46,6 +46,8 @@ LOCAL_DEFAULTS = {
 }
 
 ARROW_BATCH_BYTES = 16 << 20
+MOST_BROADCAST_ROWS = 1_000_000
+"""So many keys may go to every task, so that packed calls need not be shuffled."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ def _body(context: Context) -> Written:
 
 
 def _reads(settings: Settings) -> list[str]:
-    genomics = ["variants", "genotypes", "samples"] if settings.genomics else []
+    genomics = sorted({*settings.genomics.usable.values(), "variants"}) if settings.genomics else []
     imaging = ["series", "images"] if settings.imaging else []
     wanted = [task.features.genomics for task in settings.tasks]
     scores = ["polygenic_scores", "score_matches"] if any(chosen and chosen.scores for chosen in wanted) else []

@@ -16,10 +16,15 @@ def _raw(settings: Settings) -> list[str]:
     return settings.genomics.scores.paths if settings.genomics and settings.genomics.scores else []
 
 
+def _reads(settings: Settings) -> list[str]:
+    usable = settings.genomics.usable.values() if settings.genomics else ()
+    return sorted({*usable, "variants", "samples"})
+
+
 JOB = Job(
     name="score_genomes",
     body=_body,
-    reads=lambda _: ["variants", "genotypes", "samples"],
+    reads=_reads,
     writes=lambda settings: ["polygenic_scores", "score_matches"] if _raw(settings) else [],
     sections=lambda settings: [settings.genomics, settings.identity],
     raw=_raw,

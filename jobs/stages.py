@@ -1,4 +1,4 @@
-"""The eight stages in the order of the data, and the job that is run by its own command only."""
+"""The nine stages in the order of the data, and the job that is run by its own command only."""
 
 from features.contract.errors import ConfigError
 from jobs import (
@@ -6,6 +6,7 @@ from jobs import (
     ingest_clinical,
     ingest_genomics,
     ingest_imaging,
+    qc_genomes,
     report,
     score_genomes,
     score_population,
@@ -18,6 +19,7 @@ STAGES: tuple[Job, ...] = (
     ingest_genomics.JOB,
     ingest_clinical.JOB,
     ingest_imaging.JOB,
+    qc_genomes.JOB,
     score_genomes.JOB,
     build_features.JOB,
     train_model.JOB,

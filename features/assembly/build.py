@@ -39,7 +39,7 @@ def build_features(spark: SparkSession, lake: Location, runs: Runs, settings: Se
     whole = Written({}, {}, {})
     for task in settings.tasks:
         with ExitStack() as stack:
-            inputs = read_inputs(spark, lake, runs, task)
+            inputs = read_inputs(spark, lake, runs, settings, task)
             study = Study(spark, lake, settings, task, inputs, partial(_keep, stack))
             _build_task(study, whole)
     return whole

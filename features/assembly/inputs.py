@@ -8,17 +8,20 @@ from features.contract.errors import ConfigError
 from features.contract.paths import Location
 from features.contract.runs import Runs
 from features.contract.settings import Settings, TaskSettings
+from features.genomics.quality_control import check_current
 from features.lake import read_table
 
 CLINICAL = ("persons", "observation_periods", "events")
 GENOMICS = ("variants", "genotypes", "samples")
+EVERY_VARIANT = "every variant"
+"""What quality control left out too: a score's variants may have been usable when it was made."""
 SCORES = ("polygenic_scores", "score_matches")
 IMAGING = ("series", "images")
 
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """The frames and versions of the tables a task reads, by name."""
+    """The frames of the tables a task reads, by what they are, and their versions by name."""
 
     frames: dict[str, DataFrame]
     versions: dict[str, int]
@@ -27,17 +30,18 @@ class Inputs:
         return self.frames[table]
 
 
-def read_inputs(spark: SparkSession, lake: Location, runs: Runs, task: TaskSettings) -> Inputs:
+def read_inputs(spark: SparkSession, lake: Location, runs: Runs, settings: Settings, task: TaskSettings) -> Inputs:
     """Open what the task needs and nothing else."""
-    tables = [*CLINICAL]
-    if task.features.genomics or task.outcome.genes:
-        tables += GENOMICS
+    tables = {table: table for table in CLINICAL}
+    if settings.genomics and (task.features.genomics or task.outcome.genes):
+        check_current(runs, settings.genomics)
+        tables |= settings.genomics.usable | {EVERY_VARIANT: "variants"}
     if task.features.genomics and task.features.genomics.scores:
-        tables += SCORES
+        tables |= {table: table for table in SCORES}
     if task.features.imaging:
-        tables += IMAGING
-    frames = {table: read_table(spark, lake, runs, table) for table in tables}
-    return Inputs(frames, {table: runs.version(table) for table in tables})
+        tables |= {table: table for table in IMAGING}
+    frames = {role: read_table(spark, lake, runs, table) for role, table in tables.items()}
+    return Inputs(frames, {table: runs.version(table) for table in tables.values()})
 
 
 def check_task(settings: Settings, task: TaskSettings) -> None:

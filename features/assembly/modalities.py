@@ -7,7 +7,7 @@ import pyarrow as pa
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as sf
 
-from features.assembly.inputs import GENOMICS, SCORES
+from features.assembly.inputs import EVERY_VARIANT, GENOMICS, SCORES
 from features.assembly.study import Study
 from features.clinical.features import check_hidden, clinical_features, clinical_vocabulary
 from features.cohort.cohort import midnight
@@ -71,7 +71,7 @@ def _genomics(index: DataFrame, study: Study, chosen: GenomicFeatures) -> DataFr
     if not chosen.scores:
         return found
     totals, matches = (study.inputs[name] for name in SCORES)
-    check_scores(matches, variants, chosen.scores, study.task.outcome)
+    check_scores(matches, study.inputs[EVERY_VARIANT], chosen.scores, study.task.outcome)
     return with_scores(found, totals, chosen.scores)
 
 

@@ -109,6 +109,36 @@ SAMPLES = Table(
     },
 )
 
+QC_VARIANTS = Table("qc_variants", VARIANTS.schema, VARIANTS.checks)
+QC_SAMPLES = Table("qc_samples", SAMPLES.schema, SAMPLES.checks)
+
+QC_EXCLUDED = Table(
+    "qc_excluded",
+    _schema(
+        ("variant_key", pa.string(), True),
+        ("sample_block", pa.string(), True),
+        ("sample_index", pa.int32(), True),
+        ("person_key", pa.string(), True),
+        ("rule", pa.string()),
+        ("value", pa.float64(), True),
+    ),
+    {"one_of": "(variant_key IS NULL) != (person_key IS NULL)"},
+)
+
+QC_ATTRITION = Table(
+    "qc_attrition",
+    _schema(
+        ("step", pa.int32()),
+        ("unit", pa.string()),
+        ("rule", pa.string()),
+        ("minimum", pa.float64(), True),
+        ("entered", pa.int64()),
+        ("excluded", pa.int64()),
+        ("remained", pa.int64()),
+    ),
+    {"adds_up": "entered = excluded + remained", "known_unit": "unit IN ('variants', 'samples')"},
+)
+
 POLYGENIC_SCORES = Table(
     "polygenic_scores",
     _schema(("person_key", pa.string()), ("score", pa.string()), ("total", pa.float64())),

@@ -77,13 +77,18 @@ HalfCalls = Literal["error", "missing", "haploid", "reference"]
 `plink2 --vcf-half-call`)."""
 
 
-class SampleSexes(Section):
-    """A delimited file with a header that names each sample's recorded sex (a .psam file as it stands). `values`
-    are compared without case; one that is not among them stops the job."""
+class SampleTable(Section):
+    """A delimited file with a header that says something of samples: `id` is their column (a .psam file as it
+    stands)."""
 
     path: str
     delimiter: str = "\t"
     id: str = "#IID"
+
+
+class SampleSexes(SampleTable):
+    """Each sample's recorded sex. `values` are compared without case; one that is not among them stops the job."""
+
     sex: str = "SEX"
     values: dict[str, Sex] = {
         **dict.fromkeys(("1", "M", "male"), "male"),
@@ -102,6 +107,37 @@ class PolygenicSettings(Section):
     keep_ambiguous: bool = False
 
 
+class SampleGroup(SampleTable):
+    """The samples that have one of `values` in `column`: controls, or people of one ancestry."""
+
+    column: str
+    values: Annotated[list[str], Field(min_length=1)]
+
+
+class QualitySettings(Section):
+    """What samples and variants must have to be used, judged in this order; a limit that is not given excludes
+    nothing.
+
+    `pass_only`: no variant with a reason in FILTER. Then the samples' call rate; then, over the samples that
+    are left, the variants' call rate, HWE p (in `hwe_group`, by default in all) and the frequency of the rarer
+    allele. As `plink2 --var-filter --mind --geno --hwe --maf`.
+    """
+
+    pass_only: bool = True
+    minimum_sample_call_rate: Fraction | None = None
+    minimum_variant_call_rate: Fraction | None = None
+    minimum_hwe_exact_p: Fraction | None = None
+    minimum_hwe_mid_p: Fraction | None = None
+    minimum_allele_frequency: Annotated[float, Field(gt=0, lt=0.5)] | None = None
+    hwe_group: SampleGroup | None = None
+
+    @model_validator(mode="after")
+    def _group_is_tested(self) -> Self:
+        if self.hwe_group and self.minimum_hwe_exact_p is None and self.minimum_hwe_mid_p is None:
+            raise ValueError("hwe_group: give minimum_hwe_exact_p or minimum_hwe_mid_p, which is judged in it")
+        return self
+
+
 class GenomicsSettings(Section):
     """VCF files. `gene_field` and `consequence_field` name INFO keys that annotate a variant.
 
@@ -115,11 +151,28 @@ class GenomicsSettings(Section):
     build: Literal["GRCh37", "GRCh38"]
     sexes: SampleSexes | None = None
     reference: str | None = None
+    quality: QualitySettings | None = None
     scores: PolygenicSettings | None = None
     half_calls: HalfCalls = "error"
     gene_field: str | None = None
     consequence_field: str | None = None
     somatic: bool = False
+
+    @property
+    def usable(self) -> dict[str, str]:
+        """The tables of what may be used, by what they are: quality control leaves some of its own."""
+        own = ("variants", "samples") if self.quality else ()
+        return {table: f"qc_{table}" if table in own else table for table in ("variants", "genotypes", "samples")}
+
+    @property
+    def leaves_out_the_rare(self) -> bool:
+        return self.quality is not None and self.quality.minimum_allele_frequency is not None
+
+    @model_validator(mode="after")
+    def _germline(self) -> Self:
+        if self.somatic and self.quality:
+            raise ValueError("quality: call rates and HWE mean nothing where genotypes are somatic")
+        return self
 
 
 class TimeMapping(Section):
@@ -351,6 +404,12 @@ class TaskSettings(Section):
         """What a training depends on: the search only advises whoever writes `model`."""
         return self.model_copy(update={"search": None})
 
+    @property
+    def counts_by_gene(self) -> bool:
+        """Rare variants matter: a burden is a feature, or genes are the outcome."""
+        chosen = self.features.genomics
+        return bool(self.outcome.genes or (chosen and (chosen.genes or chosen.total_burden)))
+
     @model_validator(mode="after")
     def _cox_needs_times(self) -> Self:
         if self.model.loss == "cox" and self.outcome.kind != "survival":
@@ -431,6 +490,11 @@ class Settings(Section):
                 raise ValueError(f"tasks.{task.name}.features.genomics: there is no genomics section")
             if task.features.imaging and self.imaging is None:
                 raise ValueError(f"tasks.{task.name}.features.imaging: there is no imaging section")
+            if self.genomics and task.counts_by_gene and self.genomics.leaves_out_the_rare:
+                raise ValueError(
+                    f"genomics.quality.minimum_allele_frequency: it leaves out the rare variants that "
+                    f"tasks.{task.name} counts by gene; leave this limit out, or what is counted by gene"
+                )
             sizes = [("model.batch_size", task.model.batch_size)]
             sizes += [(f"search.space.{key}", value) for key, value in _tried(task) if key == "batch_size"]
             for key, rows in sizes:

@@ -15,7 +15,7 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from features.contract.settings import GenomicsSettings
 from features.genomics.clean import FIXED_COLUMNS, Layout, RefusedLineError, Rule, Variant, clean_line
 from features.genomics.contigs import region
-from features.genomics.counts import COUNTS, count_codes, sole_carriers
+from features.genomics.counts import COUNTS, count_calls, members, sole_carriers
 from features.genomics.packing import pack
 from features.genomics.read import data_lines
 from features.genomics.reference import Reference
@@ -146,9 +146,10 @@ def _batches(
         codes = np.stack([variant.codes for _, variant in variants])
         regions = [region(build, variant.contig, variant.position) for _, variant in variants]
         described = [(*place, None, None, *_described(variant), block) for place, variant in variants]
-        calls = [row.tobytes() for row in pack(codes)]
+        packed = pack(codes)
+        calls, counts = [row.tobytes() for row in packed], count_calls(packed, members(sexes)).T
         carriers = sole_carriers(codes, sexes, regions)
-        yield _batch([*zip(*described, strict=True), calls, *count_codes(codes, sexes).T, carriers, regions])
+        yield _batch([*zip(*described, strict=True), calls, *counts, carriers, regions])
 
 
 def _described(variant: Variant) -> Row:

@@ -84,7 +84,7 @@ class Variant:
 def clean_line(line: bytes, layout: Layout) -> list[Variant | Rule]:
     """One item per ALT: the variant, or SYMBOLIC. RefusedLineError when the line as a whole is bad."""
     fields = line.split(b"\t", FIXED_COLUMNS)
-    if len(fields) <= FIXED_COLUMNS or fields[-1].count(b"\t") + FIXED_COLUMNS + 1 != layout.columns:
+    if len(fields) <= FIXED_COLUMNS:
         raise RefusedLineError(Rule.COLUMNS)
     chrom, pos, identifier, ref, alt, _, filters, info, form = (f.decode(errors="replace") for f in fields[:-1])
     position = _position(chrom, pos)
@@ -92,7 +92,7 @@ def clean_line(line: bytes, layout: Layout) -> list[Variant | Rule]:
     plain = any(map(_BASES.fullmatch, alts))
     if plain and layout.reference and not layout.reference.agrees(harmonise(chrom), position, ref.upper()):
         raise RefusedLineError(Rule.REFERENCE)
-    first, second = _genotypes(form, fields[-1], len(alts), layout)
+    codes = _codes(form, fields[-1], len(alts), layout)
     annotation = (
         None if identifier in (".", "") else identifier.split(";")[0],
         [] if filters in ("PASS", ".", "") else filters.split(";"),
@@ -103,11 +103,11 @@ def clean_line(line: bytes, layout: Layout) -> list[Variant | Rule]:
         Variant(
             *normalise(layout.build, chrom, position, ref, allele, layout.reference),
             *annotation,
-            genotype.count_alleles(first, second, k),
+            counted,
         )
         if _BASES.fullmatch(allele)
         else Rule.SYMBOLIC
-        for k, allele in enumerate(alts, start=1)
+        for allele, counted in zip(alts, codes, strict=True)
     ]
 
 
@@ -170,17 +170,25 @@ def _alleles(ref: str, alt: str) -> list[str]:
     return alts
 
 
-def _genotypes(form: str, columns: bytes, alts: int, layout: Layout) -> tuple[genotype.Alleles, genotype.Alleles]:
-    """Both alleles of the kept samples; a bad call of any column refuses the line."""
+def _codes(form: str, columns: bytes, alts: int, layout: Layout) -> list[Codes]:
+    """The codes of the kept samples for each ALT; a bad call of any column refuses the line."""
+    samples = layout.columns - FIXED_COLUMNS
+    plain = genotype.read_biallelic(columns, samples) if alts == 1 and form == "GT" else None
+    if plain is not None:
+        return [plain if layout.keep is None else plain[layout.keep]]
+    if columns.count(b"\t") + 1 != samples:
+        raise RefusedLineError(Rule.COLUMNS)
     if form.split(":")[0] != "GT":
         raise RefusedLineError(Rule.GENOTYPE)
-    first, second = genotype.read_alleles(columns, layout.columns - FIXED_COLUMNS, layout.half_calls)
+    first, second = genotype.read_alleles(columns, samples, layout.half_calls)
     worst = first.min()
     if worst == genotype.HALF_CALL:
         raise RefusedLineError(Rule.HALF_CALL)
     if worst == genotype.MALFORMED or max(first.max(), second.max()) > alts:
         raise RefusedLineError(Rule.GENOTYPE)
-    return (first, second) if layout.keep is None else (first[layout.keep], second[layout.keep])
+    if layout.keep is not None:
+        first, second = first[layout.keep], second[layout.keep]
+    return [genotype.count_alleles(first, second, allele) for allele in range(1, alts + 1)]
 
 
 def _shared(one: str, other: str) -> int:

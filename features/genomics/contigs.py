@@ -7,7 +7,7 @@ _ALIASES = {"M": "MT", "23": "X", "24": "Y", "25": "X", "26": "MT", "XY": "X", "
 
 # The last position of PAR1 and the first of PAR2 on X, as `plink2 --split-par` has them
 # (https://www.ncbi.nlm.nih.gov/grc/human).
-_PSEUDO_AUTOSOMAL = {"GRCh37": (2_699_520, 154_931_044), "GRCh38": (2_781_479, 155_701_383)}
+PSEUDO_AUTOSOMAL = {"GRCh37": (2_699_520, 154_931_044), "GRCh38": (2_781_479, 155_701_383)}
 
 
 class Region(IntEnum):
@@ -31,6 +31,6 @@ def harmonise(chrom: str) -> str:
 def region(build: str, contig: str, position: int) -> Region:
     """Where a position lies on a contig in its harmonised name."""
     if contig == "X":
-        first, second = _PSEUDO_AUTOSOMAL[build]
+        first, second = PSEUDO_AUTOSOMAL[build]
         return Region.X if first < position < second else Region.DIPLOID
     return {"Y": Region.Y, "MT": Region.MT}.get(contig, Region.DIPLOID)

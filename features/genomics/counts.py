@@ -6,10 +6,11 @@ import numpy as np
 import numpy.typing as npt
 
 from features.genomics.contigs import Region
-from features.genomics.packing import Codes
+from features.genomics.packing import Codes, pack
 from features.genomics.sexes import Sex, Sexes, copies
 
 Counts = npt.NDArray[np.int64]
+Words = npt.NDArray[np.uint64]
 
 CALLS = ("n_hom_ref", "n_het", "n_hom_alt", "n_missing")
 """By code: 0, 1, 2 and missing. A haploid call counts as homozygous."""
@@ -17,12 +18,38 @@ SEXES = {"": None, "_female": Sex.FEMALE, "_male": Sex.MALE}
 COUNTS = tuple(f"{call}{suffix}" for suffix in SEXES for call in CALLS)
 """Everyone's counts, then women's and men's; those of unknown sex are in the first alone."""
 
+_LOW_BITS = np.uint64(0x5555_5555_5555_5555)
 
-def count_codes(codes: Codes, sexes: Sexes) -> Counts:
-    """COUNTS of each variant: codes (variants, people) and the people's sexes in, (variants, 12) out."""
-    of = np.stack([np.ones(len(sexes), bool), sexes == Sex.FEMALE, sexes == Sex.MALE]).astype(np.float32).T
-    by_call = [(codes == code).astype(np.float32) @ of for code in range(len(CALLS))]  # exact up to 2^24 people
-    return np.stack(by_call, axis=2).reshape(len(codes), len(COUNTS)).astype(np.int64)
+
+def members(sexes: Sexes, chosen: npt.NDArray[np.bool_] | None = None) -> list[npt.NDArray[np.bool_]]:
+    """Who is counted under each suffix of SEXES: (people) each; of `chosen` people alone, if given."""
+    everyone = np.ones(len(sexes), bool) if chosen is None else chosen
+    return [everyone if sex is None else everyone & (sexes == sex) for sex in SEXES.values()]
+
+
+def count_calls(packed: npt.NDArray[np.uint8], groups: Sequence[npt.NDArray[np.bool_]]) -> Counts:
+    """CALLS of each group of people, from packed calls (variants, bytes): (variants, 4 x groups).
+
+    The two bits of a code are counted in words of 32 people, so that nothing is unpacked.
+    """
+    words = _words(packed)
+    low, high = words & _LOW_BITS, (words >> np.uint64(1)) & _LOW_BITS
+    by_code = low & ~high, high & ~low, low & high
+    found = np.empty((len(packed), len(groups), len(CALLS)), np.int64)
+    for number, group in enumerate(groups):
+        mask = _words(pack(group.astype(np.uint8))[None])
+        for code, bits in enumerate(by_code, start=1):
+            found[:, number, code] = np.bitwise_count(bits & mask).sum(axis=1, dtype=np.int64)
+        found[:, number, 0] = group.sum() - found[:, number, 1:].sum(axis=1)
+    return found.reshape(len(packed), -1)
+
+
+def _words(packed: npt.NDArray[np.uint8]) -> Words:
+    """(rows, bytes) as (rows, words of 8 bytes); what is padded is 0."""
+    size = -(-packed.shape[1] // 8) * 8
+    padded = np.zeros((len(packed), size), np.uint8)
+    padded[:, : packed.shape[1]] = packed
+    return padded.view(np.uint64)
 
 
 def sole_carriers(codes: Codes, sexes: Sexes, places: Sequence[Region]) -> list[int | None]:

@@ -54,7 +54,8 @@ def check_variants(variants: DataFrame, features: GenomicFeatures, outcome: Outc
     unknown = [rsid for rsid in features.variants if rsid not in found]
     if unknown:
         raise DataGateError(
-            f"features.genomics.variants: {', '.join(unknown)}: no such rsid in the variants table"
+            f"features.genomics.variants: {', '.join(unknown)}: no such rsid among the variants; was it left "
+            "out by genomics.quality (riskloom show qc_excluded)?"
         )
     leaked = [rsid for rsid, row in found.items() if set(row["genes"]) & set(outcome.genes)]
     if leaked:

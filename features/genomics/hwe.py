@@ -8,6 +8,7 @@ Weir, Heredity 2016;116:558.
 """
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -118,18 +119,19 @@ def _kernel(n_hom_ref: int, n_het: int, n_hom_alt: int, n_ref: int, n_alt: int) 
     return hwe_kernel(n_hom_ref, n_het, n_hom_alt)
 
 
-def with_hwe(variants: DataFrame) -> DataFrame:
+def with_hwe(variants: DataFrame, group: str = "") -> DataFrame:
     """`variants` with `hwe_exact_p` and `hwe_mid_p`: null on Y and MT, of which everyone has one copy at most,
-    and where nobody (on X: no woman) was called. On X those count whose sex is recorded."""
+    and where nobody (on X: no woman) was called. On X those count whose sex is recorded. The test is of the
+    people whose counts are in the columns that end in `group`."""
     schema = f"{_ddl(variants)}, hwe_exact_p double, hwe_mid_p double"
-    return variants.mapInArrow(_add_columns, schema)
+    return variants.mapInArrow(partial(_add_columns, group), schema)
 
 
-def _add_columns(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+def _add_columns(group: str, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     for batch in batches:
         regions = batch["region"].to_numpy()
         on_x = regions == Region.X
-        everyone, women, men = (_columns(batch, suffix) for suffix in ("", "_female", "_male"))
+        everyone, women, men = (_columns(batch, f"{sex}{group}") for sex in ("", "_female", "_male"))
         mens = np.where(on_x[:, None], men[:, [0, 2]], 0)
         found = hwe_p(np.hstack([np.where(on_x[:, None], women, everyone), mens]))
         haploid = (regions == Region.Y) | (regions == Region.MT)

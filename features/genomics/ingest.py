@@ -25,7 +25,7 @@ from features.genomics.roster import IDENTIFIER, Roster, read_roster
 from features.genomics.samples import summarise_samples
 from features.genomics.sexes import Sex, Sexes, of_people, read_sexes
 from features.genomics.summarise import summarise_variants
-from features.lake import Written, bounded_arrow_batches, read_version, write_table
+from features.lake import MOST_BROADCAST_ROWS, Written, bounded_arrow_batches, read_version, write_table
 from features.quality import Balance, check, refused
 from features.raw_text import Split, plan_splits
 
@@ -33,7 +33,6 @@ log = logging.getLogger("riskloom")
 JOB = "ingest_genomics"
 SPLITS_PER_CORE = 2
 SMALLEST_SPLIT, LARGEST_SPLIT = 1 << 18, 64 << 20
-MOST_BROADCAST_ROWS = 1_000_000
 MOST_REFERENCE_MISMATCHES = 0.1
 
 
@@ -137,7 +136,7 @@ def _write(
     version = write_table(variants, lake, VARIANTS, reshape=True)
     written = read_version(spark, lake, VARIANTS.path, version)
     people = _people(spark, roster, sexes)
-    samples = summarise_samples(accepted, written, people, sexes, tasks, genomics.somatic)
+    samples = summarise_samples(accepted, written, people, sexes, tasks, genomics.build, genomics.somatic)
     return {
         VARIANTS.path: version,
         GENOTYPES.path: write_table(accepted.select(GENOTYPES.schema.names), lake, GENOTYPES, reshape=True),

@@ -18,12 +18,14 @@ from features.genomics.contigs import Region
 from features.genomics.ordered import in_buckets, ordered_sum
 from features.genomics.packing import MISSING, Codes, unpack
 from features.genomics.sexes import Sexes, copies
+from features.genomics.summarise import region_of
 
 KEYS = ["sample_block", "sample_index"]
-SUMS = ("n_variants", "n_called", "n_het", "n_hom_alt", "n_het_haploid", "n_transitions", "n_transversions")
+SUMS = ("n_called", "n_het", "n_hom_alt", "n_het_haploid", "n_transitions", "n_transversions")
 LARGEST_FEMALE_F, SMALLEST_MALE_F = 0.2, 0.8
 """As in `plink1.9 --check-sex`; between them the sex is unknown."""
-_CODES_AT_ONCE = 1 << 22
+_CODES_AT_ONCE, _ROWS_AT_ONCE = 1 << 18, 255
+"""What a core's cache holds; and so many rows that a byte can count them."""
 
 Counts = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -35,30 +37,46 @@ def summarise_samples(
     people: DataFrame,
     sexes: Mapping[str, Sexes],
     tasks: int,
+    build: str,
     somatic: bool,
 ) -> DataFrame:
     """The `samples` table from packed calls, unpacked in `tasks` tasks that each give one row per sample.
 
     `people` has KEYS, `person_key` and `sex`; `sexes` are those of each block; `variants` is the table.
-    `call_rate` is over the variants that have a row in the sample's block.
+    A variant without a row in the sample's block is missing there.
     """
     calls = accepted.select("sample_block", "calls", "region", _substitution().alias("substitution")).coalesce(
         tasks
     )
-    ddl = ", ".join(f"{name} bigint" for name in SUMS)
-    partial = calls.mapInArrow(_Sums(dict(sexes)), f"sample_block string, sample_index int, {ddl}")
-    sums = partial.groupBy(KEYS).agg(*(sf.sum(name).alias(name) for name in SUMS))
-    joined = people.join(sums, KEYS, "left").join(_singletons(accepted, variants), KEYS, "left")
+    joined = people.join(sums_by_sample(calls, sexes), KEYS, "left").join(
+        _singletons(accepted, variants), KEYS, "left"
+    )
     joined = joined.join(_inbreeding(accepted, variants, sexes), KEYS, "left").fillna(
         0, subset=[*SUMS, "n_singletons"]
     )
     # A tumour's calls on X are what it acquired, and tell no sex.
     f = sf.lit(None).cast("double") if somatic else sf.col("x_inbreeding")
     told = sf.when(f < LARGEST_FEMALE_F, "female").when(f > SMALLEST_MALE_F, "male").otherwise("unknown")
-    rate = sf.when(sf.col("n_variants") > 0, sf.col("n_called") / sf.col("n_variants")).otherwise(0.0)
-    return joined.withColumns({"call_rate": rate, "sex_imputed": told, "x_inbreeding": f}).select(
-        SAMPLES.schema.names
-    )
+    return joined.withColumns(
+        {"call_rate": call_rate(variants, build), "sex_imputed": told, "x_inbreeding": f}
+    ).select(SAMPLES.schema.names)
+
+
+def sums_by_sample(calls: DataFrame, sexes: Mapping[str, Sexes]) -> DataFrame:
+    """KEYS and SUMS of every sample; `calls` has `sample_block, calls, region, substitution`. A task gives one row
+    per sample, so tasks should be few."""
+    ddl = ", ".join(f"{name} bigint" for name in SUMS)
+    partial = calls.mapInArrow(_Sums(dict(sexes)), f"sample_block string, sample_index int, {ddl}")
+    return partial.groupBy(KEYS).agg(*(sf.sum(name).alias(name) for name in SUMS))
+
+
+def call_rate(variants: DataFrame, build: str) -> Column:
+    """From `n_called` and `sex`: the share of these variants that was called, of those on Y in men alone."""
+    regions = variants.select(region_of(build).alias("region")).groupBy("region").count().collect()
+    by_region = {row["region"]: row["count"] for row in regions}
+    on_y = by_region.pop(Region.Y, 0)
+    n = sf.lit(sum(by_region.values())) + sf.when(sf.col("sex") == "male", on_y).otherwise(0)
+    return sf.when(n > 0, sf.col("n_called") / n).otherwise(0.0)
 
 
 def _substitution() -> Column:
@@ -114,16 +132,13 @@ class _Sums:
 
 
 def count_by_sample(calls: pa.Array, sexes: Sexes, place: Region, substitution: int) -> Counts:
-    """SUMS of each sample over packed rows of one region and kind of substitution: (7, samples)."""
+    """SUMS of each sample over packed rows of one region and kind of substitution: (6, samples)."""
     diploid, haploid = copies(sexes, place)
     n_het, n_hom_alt, n_called = _count(calls, len(sexes))
     carried = (n_het + n_hom_alt) * diploid
-    counted = diploid | haploid
-    rows = np.full(len(sexes), len(calls))
     return np.stack(
         [
-            rows * counted,
-            n_called * counted,
+            n_called * (diploid | haploid),
             n_het * diploid,
             n_hom_alt * diploid,
             n_het * haploid,
@@ -137,7 +152,7 @@ def _count(calls: pa.Array, samples: int) -> Counts:
     """Heterozygous, homozygous ALT and called variants of each sample: (3, samples)."""
     sums = np.zeros((3, samples), np.int64)
     for codes in _unpacked(calls, samples):
-        sums += np.stack([(codes == 1).sum(0), (codes == 2).sum(0), (codes != MISSING).sum(0)])
+        sums += [calls.sum(0, dtype=np.uint8) for calls in (codes == 1, codes == 2, codes != MISSING)]
     return sums
 
 
@@ -168,8 +183,8 @@ def _by_block(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[str, pa.Recor
 
 
 def _unpacked(calls: pa.Array, samples: int) -> Iterator[Codes]:
-    """Packed rows as codes (rows, samples), as many at once as memory allows."""
-    step = max(1, _CODES_AT_ONCE // samples)
+    """Packed rows as codes (rows, samples), as many at once as fit the constants above."""
+    step = min(max(1, _CODES_AT_ONCE // samples), _ROWS_AT_ONCE)
     for start in range(0, len(calls), step):
         rows = calls[start : start + step].to_pylist()
         yield unpack(np.frombuffer(b"".join(rows), np.uint8).reshape(len(rows), -1), samples)

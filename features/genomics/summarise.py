@@ -11,7 +11,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as sf
 
 from features.contract.schemas import VARIANTS
-from features.genomics.contigs import Region
+from features.genomics.contigs import PSEUDO_AUTOSOMAL, Region
 from features.genomics.counts import CALLS, SEXES
 from features.genomics.hwe import with_hwe
 
@@ -29,8 +29,24 @@ def summarise_variants(accepted: DataFrame, build: str, people: Mapping[str, int
     sums = [sf.sum(name).alias(name) for name in _names()]
     summed = accepted.groupBy("variant_key").agg(first, *sums).select("variant_key", "first.*", *_names())
     tested = _no_test(summed) if somatic else with_hwe(summed)
-    counted = tested.withColumns(_of_men_on_y()).withColumns(_haploid()).withColumns(_frequencies(people))
-    return counted.withColumn("build", sf.lit(build)).select(VARIANTS.schema.names)
+    return with_frequencies(tested, people).withColumn("build", sf.lit(build)).select(VARIANTS.schema.names)
+
+
+def with_frequencies(variants: DataFrame, people: Mapping[str, int]) -> DataFrame:
+    """`variants` with alleles counted and their shares, from `region` and the calls of each sex. On Y the calls
+    become those of men."""
+    return variants.withColumns(_of_men_on_y()).withColumns(_haploid()).withColumns(_frequencies(people))
+
+
+def region_of(build: str) -> Column:
+    """The Region of `contig` and `position`."""
+    last, first = PSEUDO_AUTOSOMAL[build]
+    position, contig = sf.col("position"), sf.col("contig")
+    unpaired = (contig == "X") & (position > last) & (position < first)
+    found = (
+        sf.when(unpaired, Region.X.value).when(contig == "Y", Region.Y.value).when(contig == "MT", Region.MT.value)
+    )
+    return found.otherwise(Region.DIPLOID.value)
 
 
 def _names() -> list[str]:

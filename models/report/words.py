@@ -38,6 +38,8 @@ JOBS = {
     "ingest_genomics": "Genomics",
     "ingest_clinical": "Clinical histories",
     "ingest_imaging": "Imaging",
+    "qc_genomes": "Quality control of genomes",
+    "score_genomes": "Polygenic scores",
     "build_features": "Features",
     "train_model": "Training",
     "score_population": "Scoring",

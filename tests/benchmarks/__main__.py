@@ -7,10 +7,15 @@ The exit code is 1 when a limit does not hold.
 import sys
 from collections.abc import Callable
 
-from tests.benchmarks import demo, feed, scaling
+from tests.benchmarks import demo, feed, genomes, scaling
 from tests.benchmarks.claims import Row, show
 
-BENCHMARKS: dict[str, Callable[[], list[Row]]] = {"demo": demo.run, "feed": feed.run, "scaling": scaling.run}
+BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
+    "demo": demo.run,
+    "feed": feed.run,
+    "genomes": genomes.run,
+    "scaling": scaling.run,
+}
 
 
 def main(names: list[str]) -> int:

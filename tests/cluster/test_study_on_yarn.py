@@ -1,4 +1,4 @@
-"""All eight stages on real HDFS and YARN, in cluster mode, give the tables of the local run."""
+"""All nine stages on real HDFS and YARN, in cluster mode, give the tables of the local run."""
 
 import signal
 import subprocess
@@ -82,7 +82,7 @@ def study(hadoop: Hadoop, tmp_path_factory: pytest.TempPathFactory) -> Study:
     return Study(hadoop, f"{hadoop.default_fs}/raw", f"{hadoop.default_fs}/lake", folder)
 
 
-def test_all_eight_stages_run_in_containers_and_every_table_is_the_local_one(study: Study) -> None:
+def test_all_nine_stages_run_in_containers_and_every_table_is_the_local_one(study: Study) -> None:
     for job in STAGES:
         ended = study.submit(job.name)
         assert ended.returncode == 0, f"{job.name}\n{ended.stdout}\n{ended.stderr[-4000:]}"

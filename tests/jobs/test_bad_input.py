@@ -53,7 +53,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Filled:
     found = Filled(folder / "raw", Location.parse(str(folder / "lake")))
     assert riskloom("simulate", "--raw", str(found.raw), "--people", "150").returncode == 0
     where = ["--raw", str(found.raw), "--lake", found.lake.uri]
-    ended = riskloom("run", "conf/demo.yaml", "--to", "ingest_imaging", *where)
+    ended = riskloom("run", "conf/demo.yaml", "--to", "qc_genomes", *where)
     assert ended.returncode == 0, ended.stderr[-3000:]
     return found
 

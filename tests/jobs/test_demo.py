@@ -65,6 +65,7 @@ def test_each_stage_prints_one_line_of_json(demo: Demo) -> None:
         "ingest_genomics",
         "ingest_clinical",
         "ingest_imaging",
+        "qc_genomes",
         "score_genomes",
         "build_features",
         "train_model",

@@ -19,7 +19,8 @@ class MatchType(StrEnum):
     no other allele. AMBIGUOUS: both strands read alike (A and T, C and G), or, of a repeat with several ALTs,
     the line could be one's gain or another's loss. DUPLICATE: an earlier line of the score has the variant.
     COMPLEX: a haplotype, or a weight of REF that is not additive where several ALTs replace it, or of an
-    indel's REF where other REFs begin. UNPLACED: the line has no position.
+    indel's REF where other REFs begin. UNPLACED: the line has no position. UNUSABLE: quality control left out
+    the variant or, where REF has the weight, another ALT of its site.
     """
 
     REFALT = "refalt"
@@ -35,6 +36,7 @@ class MatchType(StrEnum):
     COMPLEX = COMPLEX
     UNPLACED = UNPLACED
     UNMATCHED = "unmatched"
+    UNUSABLE = "unusable"
 
 
 MATCHED = tuple(MatchType)[:8]
@@ -64,6 +66,17 @@ def match_lines(lines: DataFrame, variants: DataFrame, keep_ambiguous: bool) -> 
     key = sf.when(sf.col("match_type") != MatchType.UNMATCHED.value, sf.col("variant_key"))
     columns = [*lines.columns, "variant_key", "match_type", "site"]
     return judged.withColumns({"match_type": kind, "variant_key": key}).select(columns)
+
+
+def without_unusable(matched: DataFrame, usable: DataFrame) -> DataFrame:
+    """`matched` where a line of which not every variant is among the `usable` ones is UNUSABLE."""
+    known, is_ref = sf.col("match_type").isin(*MATCHED), sf.col("match_type").isin(*EFFECT_IS_REF)
+    needed = sf.explode(sf.when(is_ref, sf.col("site")).otherwise(sf.array("variant_key"))).alias("variant_key")
+    wanted = matched.filter(known).select(*LINE, needed)
+    lost = wanted.join(usable.select("variant_key"), "variant_key", "left_anti").select(*LINE).distinct()
+    marked = matched.join(lost.withColumn("lost", sf.lit(True)), LINE, "left")
+    kind = sf.when(sf.col("lost"), MatchType.UNUSABLE.value).otherwise(sf.col("match_type"))
+    return marked.withColumn("match_type", kind).select(matched.columns)
 
 
 def weights_of_alt(matched: DataFrame) -> DataFrame:

@@ -4,7 +4,6 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from pyspark import StorageLevel
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as sf
@@ -15,11 +14,13 @@ from features.contract.persons import PersonKeyer
 from features.contract.runs import Runs
 from features.contract.schemas import POLYGENIC_SCORES, SCORE_MATCHES
 from features.contract.settings import GenomicsSettings, PolygenicSettings, Settings
+from features.genomics.blocks import sexes_by_block
 from features.genomics.features import one_sample_each
 from features.genomics.packing import packed_size
-from features.genomics.polygenic.match import MATCHED, match_lines, weights_of_alt
+from features.genomics.polygenic.match import MATCHED, match_lines, weights_of_alt, without_unusable
 from features.genomics.polygenic.scoring_file import WRONG, read_scoring_files
 from features.genomics.polygenic.sums import means, sum_scores, weighed_variants
+from features.genomics.quality_control import check_current
 from features.genomics.sexes import Sex, Sexes
 from features.lake import Written, bounded_arrow_batches, read_table, write_table
 
@@ -63,19 +64,24 @@ def score_genomes(
     when no score had enough variants.
     """
     genomics, wanted = _sections(settings)
+    check_current(runs, genomics)
     variants, genotypes, samples = (
         read_table(spark, lake, runs, name) for name in ("variants", "genotypes", "samples")
     )
+    usable, people = (read_table(spark, lake, runs, genomics.usable[name]) for name in ("variants", "samples"))
     names, lines = read_scoring_files(spark, Location(settings.raw), files, keyer, genomics.build)
-    matched = match_lines(lines, variants, wanted.keep_ambiguous).persist(StorageLevel.MEMORY_AND_DISK)
+    matched = match_lines(lines, variants, wanted.keep_ambiguous)
+    if genomics.quality:
+        matched = without_unusable(matched, usable)
+    matched = matched.persist(StorageLevel.MEMORY_AND_DISK)
     try:
         overlaps = _overlaps(matched, names)
         _check_lines(matched)
         chosen = _enough(overlaps, wanted.minimum_overlap)
         weights = weights_of_alt(matched.filter(sf.col("score").isin(chosen)))
-        weighed = weighed_variants(weights, variants, chosen, genomics.build).persist()
-        sexes = _sexes(samples)
-        found = _totals(samples, genotypes, weighed, sexes, chosen)
+        weighed = weighed_variants(weights, usable, chosen, genomics.build).persist()
+        sexes = sexes_by_block(samples)
+        found = _totals(people, genotypes, weighed, sexes, chosen)
         with bounded_arrow_batches(spark, packed_size(max(map(len, sexes.values())))):
             totals = write_table(found, lake, POLYGENIC_SCORES)
         weighed.unpersist()
@@ -152,12 +158,3 @@ def _totals(
     people = one_sample_each(samples).join(sums, ["sample_block", "sample_index"], "left").join(base, "sex")
     own = sf.coalesce(sf.col("sums")[sf.col("number")], sf.lit(0.0))
     return people.select("person_key", "score", (sf.col("base") + own).alias("total"))
-
-
-def _sexes(samples: DataFrame) -> dict[str, Sexes]:
-    """The sexes of each block in the order of its samples: one byte a sample, on the driver too."""
-    numbers = sf.create_map(*(sf.lit(item) for sex in Sex for item in (sex.name.lower(), sex.value)))
-    ordered = sf.array_sort(sf.collect_list(sf.struct("sample_index", numbers[sf.col("sex")].alias("sex"))))
-    digits = sf.concat_ws("", sf.transform(ordered, lambda sample: sample["sex"].cast("string"))).alias("digits")
-    rows = samples.groupBy("sample_block").agg(digits).collect()
-    return {row["sample_block"]: np.frombuffer(row["digits"].encode(), np.uint8) - ord("0") for row in rows}

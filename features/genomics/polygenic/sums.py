@@ -23,10 +23,11 @@ from pyspark import TaskContext
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as sf
 
-from features.genomics.contigs import Region, region
+from features.genomics.contigs import Region
 from features.genomics.ordered import in_buckets, ordered_sum
 from features.genomics.packing import MISSING, Codes, packed_size, unpack
 from features.genomics.sexes import Sex, Sexes, copies
+from features.genomics.summarise import region_of
 
 SAMPLES_AT_ONCE = 1024
 _CODES_AT_ONCE = 1 << 21
@@ -48,10 +49,9 @@ def weighed_variants(weights: DataFrame, variants: DataFrame, scores: list[str],
         *(one0.alias("haploid_base"), (one1 - one0).alias("haploid_step")),
     )
     grouped = weights.groupBy("variant_key").agg(sf.collect_list(entry).alias("entries"))
-    place = sf.udf(lambda contig, position: int(region(build, contig, position)), "int")
     p, called = sf.col("allele_frequency"), sf.col("n_hom_ref") + sf.col("n_het") + sf.col("n_hom_alt")
     two = sf.when(sf.col("region") == Region.DIPLOID, sf.col("n_hom_alt") / called).otherwise(p * p)
-    known = variants.join(grouped, "variant_key").withColumn("region", place("contig", "position"))
+    known = variants.join(grouped, "variant_key").withColumn("region", region_of(build))
     return known.select("variant_key", "region", (2 * p).alias("mean"), two.alias("mean_two"), "entries")
 
 

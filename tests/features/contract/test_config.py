@@ -255,3 +255,11 @@ def test_a_search_resolves_and_is_no_part_of_what_is_trained(study: Path, tmp_pa
     assert load_settings(str(resolved), profile="yarn") == settings
     assert settings.task("t").search is not None
     assert config_digest(settings.task("t").without_search) == config_digest(without)
+
+
+def test_a_limit_on_frequency_may_not_leave_out_what_is_counted_by_gene(study: Path) -> None:
+    genomics = "genomics={paths: [a], build: GRCh38, gene_field: G, quality: {minimum_allele_frequency: 0.01}}"
+    load_settings(str(study), overrides=[genomics])
+    for chosen in ("features.genomics={total_burden: true}", "features.genomics={genes: [TP53]}"):
+        with pytest.raises(ConfigError, match=r"it leaves out the rare variants that tasks\.t counts by gene"):
+            load_settings(str(study), overrides=[genomics, f"tasks.t.{chosen}"])

@@ -20,10 +20,12 @@ from features.contract.settings import (
     GenomicsSettings,
     IdentitySettings,
     PolygenicSettings,
+    QualitySettings,
     SampleSexes,
     Settings,
 )
 from features.genomics.polygenic.scores import score_genomes
+from features.genomics.quality_control import JUDGED, control_quality
 from features.lake import Written
 from tests.features.genomics.conftest import Ingest, WriteVcf
 from tests.features.genomics.polygenic.catalog import CATALOG, stored
@@ -311,6 +313,58 @@ def test_blocks_of_samples_and_variants_that_one_lacks_are_scored_as_one_table(
     np.testing.assert_allclose(
         totals["s"], by_hand(missing, effects, np.outer(weights, (0, 1, 2))), rtol=1e-9, atol=1e-11
     )
+
+
+@pytest.mark.usefixtures("write_sexes")
+def test_scores_of_who_and_what_passed_quality_control_alone(
+    spark: SparkSession,
+    lake: Location,
+    raw: Path,
+    keyer: PersonKeyer,
+    ingest: Ingest,
+    write_vcf: WriteVcf,
+    write_score: Callable[..., None],
+) -> None:
+    rng = np.random.default_rng(9)
+    rows = [record.split(" ") for record in simulated(rng)]
+    for row in rows[::2]:
+        row[9 + 3] = "./."  # the fourth sample is called badly, and one variant did not pass
+    rows[1][6] = "q10"
+    rows = [row for row in rows if row[0] == "1"]
+    crowded = ["0/0", "1/1", "0/2", "./.", *["0/1"] * (len(NAMES) - 4)]
+    rows.append(["1", "700", ".", "A", "C,G", ".", "PASS", ".", "GT", *crowded])
+    write_vcf("a.vcf", NAMES, [" ".join(row) for row in rows])
+    lines = [(row[0], row[1], row[4], row[3], 1 + number) for number, row in enumerate(rows[:-1])]
+    # Of the ALTs of the last site one is too rare: what REF has there cannot be told from the other alone.
+    write_score("s", [*lines, ("1", 700, "A", "C", 100)])
+    limits = QualitySettings(minimum_sample_call_rate=0.7, minimum_allele_frequency=0.02)
+    genomics = GENOMICS.model_copy(update={"quality": limits})
+    wrote = dict(ingest(genomics)[0].tables)
+    root = Location.parse(str(raw))
+    settings = Settings.model_construct(name="tests", raw=root.uri, lake=lake.uri, genomics=genomics)
+    runs = SimpleNamespace(version=wrote.__getitem__)
+    control = control_quality(spark, lake, runs, settings, keyer)  # type: ignore[arg-type]
+    wrote |= control.tables
+    judged = SimpleNamespace(read={name: wrote[name] for name in JUDGED}, counts=control.counts)
+    runs.publisher = lambda _: judged
+    files = [file for file in root.files() if file.path.endswith(".txt")]
+    written = score_genomes(spark, lake, runs, settings, keyer, files)  # type: ignore[arg-type]
+    found = DeltaTable(f"{lake.uri}/polygenic_scores", version=written.tables["polygenic_scores"]).to_pandas()
+    usable = DeltaTable(f"{lake.uri}/qc_variants", version=wrote["qc_variants"]).to_pandas()
+    left = [index for index in range(len(NAMES)) if index != 3]
+    assert set(found["person_key"]) == {keyer.person_key(NAMES[index]) for index in left}
+    kinds = written.counts["scores"]["s"]["match_types"]
+    lost = len(lines) - usable["position"].isin([int(row[1]) for row in rows[:-1]]).sum()
+    assert kinds["unusable"] == lost + 1
+    # By hand, over the people who are left: the mean where a call is missing.
+    codes = codes_of([" ".join(row) for row in rows[:-1]]).astype(float)[:, left]
+    codes[codes < 0] = np.nan
+    codes = np.where(np.isnan(codes), np.nanmean(codes, axis=1, keepdims=True), codes)
+    passed = np.isin([int(row[1]) for row in rows[:-1]], usable["position"])
+    expected = (codes * passed[:, None] * np.array([line[4] for line in lines])[:, None]).sum(axis=0)
+    totals = found.set_index("person_key")["total"]
+    ours = totals[[keyer.person_key(NAMES[index]) for index in left]]
+    np.testing.assert_allclose(ours, expected, rtol=1e-9)
 
 
 @pytest.mark.usefixtures("write_sexes")

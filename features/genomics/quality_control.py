@@ -1,0 +1,307 @@
+"""Quality control of genomes: which samples and variants may be used, and what became of the others.
+
+The order is plink2's: `--var-filter`, then `--mind`, then over the samples that are left `--geno`, `--hwe` and
+`--maf`. The lake keeps all. The variants that pass are counted anew over the samples that do, in a table of
+their own, so that other limits cost a scan of the packed calls (two with a limit on samples where FILTER has
+reasons) and none of the raw files.
+"""
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+from pyspark import StorageLevel
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as sf
+
+from features.contract.errors import ConfigError, DataGateError
+from features.contract.paths import Location
+from features.contract.persons import PersonKeyer
+from features.contract.runs import Runs
+from features.contract.schemas import QC_ATTRITION, QC_EXCLUDED, QC_SAMPLES, QC_VARIANTS
+from features.contract.settings import GenomicsSettings, QualitySettings, Settings
+from features.genomics.blocks import by_block, sexes_by_block
+from features.genomics.counts import COUNTS, SEXES, count_calls, members
+from features.genomics.hwe import with_hwe
+from features.genomics.packing import packed_size
+from features.genomics.sample_table import read_rows
+from features.genomics.samples import KEYS, call_rate, sums_by_sample
+from features.genomics.sexes import Sexes
+from features.genomics.summarise import region_of, with_frequencies
+from features.lake import MOST_BROADCAST_ROWS, Written, bounded_arrow_batches, read_table, write_table
+
+log = logging.getLogger("riskloom")
+SECTION = "genomics.quality"
+PASS_ONLY, SAMPLE_CALL_RATE = "pass_only", "minimum_sample_call_rate"
+GROUP = "_group"
+JUDGED = ("variants", "genotypes", "samples")
+
+Masks = dict[str, npt.NDArray[np.bool_]]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one rule did: to how many of which unit, under which limit."""
+
+    unit: str
+    rule: str
+    minimum: float | None
+    entered: int
+    excluded: int
+
+    @property
+    def remained(self) -> int:
+        return self.entered - self.excluded
+
+    def __str__(self) -> str:
+        limit = "" if self.minimum is None else f" {self.minimum:g}"
+        return f"{self.rule}{limit}: {self.excluded:,} of {self.entered:,} {self.unit} left out"
+
+
+def control_quality(
+    spark: SparkSession, lake: Location, runs: Runs, settings: Settings, keyer: PersonKeyer
+) -> Written:
+    """Judge samples, then variants, and write who and what passed; nothing is published here.
+
+    Raises DataGateError when no sample or no variant passes, and for a group of which no sample is left.
+    """
+    genomics, limits = _sections(settings)
+    variants, genotypes, samples = (read_table(spark, lake, runs, name) for name in JUDGED)
+    sexes = sexes_by_block(samples)
+    with ExitStack() as stack, bounded_arrow_batches(spark, packed_size(max(map(len, sexes.values())))):
+        judged_samples = _judge_samples(samples, variants, genotypes, sexes, genomics.build, limits).persist()
+        stack.callback(judged_samples.unpersist)
+        kept = _flags(judged_samples, sf.col("rule").isNull())
+        if not any(flags.any() for flags in kept.values()):
+            raise DataGateError(f"{SECTION}.{SAMPLE_CALL_RATE}: no sample reaches it; lower it")
+        group = _group(samples, kept, Location(settings.raw), limits, keyer)
+        judged = _judge_variants(variants, genotypes, kept, group, sexes, genomics.build, limits)
+        judged = judged.persist(StorageLevel.MEMORY_AND_DISK)
+        stack.callback(judged.unpersist)
+        steps = _attrition(judged, judged_samples, limits)
+        tables = _write(spark, lake, judged, judged_samples, steps)
+    return Written(tables, {"limits": limits.model_dump(mode="json"), "attrition": _counts(steps)})
+
+
+def check_current(runs: Runs, genomics: GenomicsSettings) -> None:
+    """DataGateError where what may be used was decided on older tables, or by other limits than these."""
+    judged = runs.publisher(QC_VARIANTS.path) if genomics.quality else None
+    if genomics.quality is None or judged is None:  # a table that is not there is missed by who reads it
+        return
+    same_tables = all(judged.read.get(table) == runs.version(table) for table in JUDGED)
+    if not same_tables or judged.counts.get("limits") != genomics.quality.model_dump(mode="json"):
+        why = "by other limits" if same_tables else "before the genomes were last ingested"
+        raise DataGateError(f"{SECTION}: qc_variants was made {why}; run qc_genomes first")
+
+
+def _sections(settings: Settings) -> tuple[GenomicsSettings, QualitySettings]:
+    if settings.genomics is None or settings.genomics.quality is None:
+        raise ConfigError(f"{SECTION}: the configuration has no such section; add it, or leave this job out")
+    return settings.genomics, settings.genomics.quality
+
+
+def _judge_samples(
+    samples: DataFrame,
+    variants: DataFrame,
+    genotypes: DataFrame,
+    sexes: Mapping[str, Sexes],
+    build: str,
+    limits: QualitySettings,
+) -> DataFrame:
+    """`samples` with `rule`, null for who passes, and the call rate that was judged: over the variants that have
+    no reason in FILTER."""
+    minimum = limits.minimum_sample_call_rate
+    if minimum is None:
+        return samples.withColumn("rule", sf.lit(None).cast("string"))
+    failed = sf.size("filters") > 0
+    left_out = variants.filter(failed).count() if limits.pass_only else 0
+    if left_out:
+        keys = variants.filter(failed).select("variant_key")
+        keys = sf.broadcast(keys) if left_out <= MOST_BROADCAST_ROWS else keys
+        placed = genotypes.join(keys, "variant_key", "left_anti").withColumns(_place_of_key())
+        calls = placed.select(
+            "sample_block", "calls", region_of(build).alias("region"), sf.lit(0).alias("substitution")
+        )
+        sums = sums_by_sample(calls.coalesce(samples.sparkSession.sparkContext.defaultParallelism), sexes)
+        rate = call_rate(variants.filter(~failed), build)
+        counted = samples.join(sums.select(*KEYS, "n_called"), KEYS, "left").fillna(0, subset=["n_called"])
+        samples = counted.withColumn("call_rate", rate).drop("n_called")
+    return samples.withColumn("rule", sf.when(sf.col("call_rate") < minimum, SAMPLE_CALL_RATE))
+
+
+def _place_of_key() -> dict[str, Column]:
+    """Contig and position as the key has them; it is read from its end, for a contig's name may have colons."""
+    pattern = "^[^:]+:(.+):([0-9]+):[^:]*:[^:]*$"
+    return {
+        "contig": sf.regexp_extract("variant_key", pattern, 1),
+        "position": sf.regexp_extract("variant_key", pattern, 2).cast("bigint"),
+    }
+
+
+def _flags(samples: DataFrame, chosen: Column) -> Masks:
+    return {block: flags == 1 for block, flags in by_block(samples, chosen.cast("int")).items()}
+
+
+def _group(
+    samples: DataFrame, kept: Masks, raw: Location, limits: QualitySettings, keyer: PersonKeyer
+) -> Masks | None:
+    """Which of the samples that are kept are of the group in which HWE is tested; None where that is everyone."""
+    if limits.hwe_group is None:
+        return None
+    section, wanted = f"{SECTION}.hwe_group", limits.hwe_group
+    found: dict[str, str] = {}
+    for where, key, value in read_rows(raw, wanted, wanted.column, section, keyer):
+        if key is not None and found.setdefault(key, value) != value:
+            raise DataGateError(
+                f"{where}: this person had another value in {wanted.column} above; correct the file"
+            )
+    people = pd.DataFrame({"person_key": [key for key, value in found.items() if value in wanted.values]})
+    listed = samples.sparkSession.createDataFrame(people, "person_key string").withColumn("listed", sf.lit(True))
+    marked = samples.join(listed, "person_key", "left")
+    of_group = _flags(marked, sf.coalesce("listed", sf.lit(False)))
+    group = {block: of_group[block] & kept[block] for block in kept}
+    if not any(flags.any() for flags in group.values()):
+        raise DataGateError(
+            f"{section}: of {len(people):,} listed people none is among the samples that are left; are the "
+            f"file's ids those of the samples, and is {', '.join(wanted.values)} in column {wanted.column}?"
+        )
+    return group
+
+
+def _judge_variants(
+    variants: DataFrame,
+    genotypes: DataFrame,
+    kept: Masks,
+    group: Masks | None,
+    sexes: Mapping[str, Sexes],
+    build: str,
+    limits: QualitySettings,
+) -> DataFrame:
+    """`variants` counted in the samples that are kept, with `rule`, null for what passes, and the `value` that
+    broke it."""
+    masks = {block: members(sexes[block], kept[block]) for block in sexes}
+    people = {suffix: sum(int(masks[block][place].sum()) for block in masks) for place, suffix in enumerate(SEXES)}
+    names = list(COUNTS)
+    if group is not None:
+        masks = {block: [*masks[block], *members(sexes[block], group[block])] for block in masks}
+        names += [f"{name}{GROUP}" for name in COUNTS]
+    everyone = group is None and all(mask.all() for mask in kept.values())
+    counts = genotypes if everyone else genotypes.mapInArrow(_Recount(masks, names), _ddl(names))
+    summed = counts.groupBy("variant_key").agg(*(sf.sum(name).alias(name) for name in names))
+    described = variants.select(
+        "variant_key", "build", "contig", "position", "ref", "alt", "rsid", "filters", "gene", "consequence"
+    )
+    placed = described.join(summed, "variant_key").withColumn("region", region_of(build))
+    counted = with_frequencies(with_hwe(placed, GROUP if group is not None else ""), people)
+    return counted.withColumns(_broken(limits))
+
+
+def _broken(limits: QualitySettings) -> dict[str, Column]:
+    """The first rule that a variant breaks, in the order of the rules, and the value that broke it."""
+    rule, value = sf.lit(None).cast("string"), sf.lit(None).cast("double")
+    for name, minimum, found in reversed(_rules(limits)):
+        broken = sf.coalesce(found < minimum, sf.lit(False))
+        rule, value = sf.when(broken, name).otherwise(rule), sf.when(broken, found).otherwise(value)
+    if limits.pass_only:
+        failed = sf.size("filters") > 0
+        rule, value = sf.when(failed, PASS_ONLY).otherwise(rule), sf.when(~failed, value)
+    return {"rule": rule, "value": value}
+
+
+def _rules(limits: QualitySettings) -> list[tuple[str, float, Column]]:
+    """Name, limit and value of each rule of variants that has a limit. Nothing is null where there is nothing to
+    judge: no test of HWE, and on Y no call rate without men. Where nobody was called no allele is known."""
+    rarer = sf.least("allele_count", sf.col("allele_number") - sf.col("allele_count")) / sf.col("allele_number")
+    values = {
+        "minimum_variant_call_rate": sf.col("call_rate"),
+        "minimum_hwe_exact_p": sf.col("hwe_exact_p"),
+        "minimum_hwe_mid_p": sf.col("hwe_mid_p"),
+        "minimum_allele_frequency": sf.coalesce(rarer, sf.lit(0.0)),
+    }
+    return [
+        (name, getattr(limits, name), value) for name, value in values.items() if getattr(limits, name) is not None
+    ]
+
+
+@dataclass(frozen=True)
+class _Recount:
+    """The function that each task runs: packed rows in; `names`, the calls of each mask of a block, out."""
+
+    masks: dict[str, list[npt.NDArray[np.bool_]]]
+    names: list[str]
+
+    def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            blocks = np.array(batch["sample_block"].to_pylist())
+            for block in np.unique(blocks):
+                rows = batch.filter(pa.array(blocks == block))
+                packed = np.frombuffer(b"".join(rows["calls"].to_pylist()), np.uint8).reshape(len(rows), -1)
+                counts = count_calls(packed, self.masks[str(block)])
+                columns = [rows["variant_key"], *(pa.array(column) for column in counts.T)]
+                yield pa.RecordBatch.from_arrays(columns, names=["variant_key", *self.names])
+
+
+def _ddl(names: Iterable[str]) -> str:
+    return ", ".join(["variant_key string", *(f"{name} bigint" for name in names)])
+
+
+def _attrition(variants: DataFrame, samples: DataFrame, limits: QualitySettings) -> list[Step]:
+    """One step for every rule that was asked for, in their order."""
+    by_unit = {"variants": _by_rule(variants), "samples": _by_rule(samples)}
+    asked: list[tuple[str, str, float | None]] = [("variants", PASS_ONLY, None)] if limits.pass_only else []
+    if limits.minimum_sample_call_rate is not None:
+        asked.append(("samples", SAMPLE_CALL_RATE, limits.minimum_sample_call_rate))
+    asked += [("variants", name, minimum) for name, minimum, _ in _rules(limits)]
+    left = {unit: sum(found.values()) for unit, found in by_unit.items()}
+    steps = []
+    for unit, rule, minimum in asked:
+        step = Step(unit, rule, minimum, left[unit], by_unit[unit].get(rule, 0))
+        log.info("%s", step)
+        left[unit] = step.remained
+        steps.append(step)
+    if not left["variants"]:
+        raise DataGateError(f"{SECTION}: no variants are left; {'; '.join(map(str, steps))}")
+    return steps
+
+
+def _counts(steps: Sequence[Step]) -> dict[str, dict[str, object]]:
+    """For each unit how many there were, how many are left, and how many each rule left out."""
+    found: dict[str, dict[str, object]] = {}
+    for unit in ("samples", "variants"):
+        own = [step for step in steps if step.unit == unit]
+        if own:
+            excluded = {step.rule: step.excluded for step in own}
+            found[unit] = {"judged": own[0].entered, "usable": own[-1].remained, "excluded": excluded}
+    return found
+
+
+def _by_rule(judged: DataFrame) -> dict[str | None, int]:
+    return {row["rule"]: row["count"] for row in judged.groupBy("rule").count().collect()}
+
+
+def _write(
+    spark: SparkSession, lake: Location, variants: DataFrame, samples: DataFrame, steps: list[Step]
+) -> dict[str, int]:
+    """The four tables and their new versions."""
+    rows = [
+        (number, step.unit, step.rule, step.minimum, step.entered, step.excluded, step.remained)
+        for number, step in enumerate(steps, start=1)
+    ]
+    schema = "step int, unit string, rule string, minimum double, entered bigint, excluded bigint, remained bigint"
+    lost_samples = samples.withColumn("value", sf.col("call_rate"))
+    excluded = lost_samples.unionByName(variants, allowMissingColumns=True).filter("rule is not null")
+    frames = [
+        (QC_VARIANTS, variants.filter("rule is null")),
+        (QC_SAMPLES, samples.filter("rule is null")),
+        (QC_EXCLUDED, excluded),
+        (QC_ATTRITION, spark.createDataFrame(rows, schema).coalesce(1).sortWithinPartitions("step")),
+    ]
+    return {
+        table.path: write_table(frame.select(table.schema.names), lake, table, reshape=True)
+        for table, frame in frames
+    }
