@@ -9,6 +9,7 @@ Weir, Heredity 2016;116:558.
 
 from collections.abc import Iterable, Iterator
 from functools import partial
+from math import lgamma, log
 
 import numpy as np
 import numpy.typing as npt
@@ -30,12 +31,10 @@ def hwe_kernel(n_hom_ref: int, n_het: int, n_hom_alt: int) -> tuple[float, float
     """Exact p and mid-p of one variant's genotype counts; not a number where nobody was called."""
     if n_hom_ref + n_het + n_hom_alt == 0:
         return np.nan, np.nan
-    people = n_hom_ref + n_het + n_hom_alt
-    weights = _weights(people, 2 * min(n_hom_ref, n_hom_alt) + n_het)
-    seen = weights[n_het // 2]
+    weights, seen = _seen(n_hom_ref + n_het + n_hom_alt, 2 * min(n_hom_ref, n_hom_alt) + n_het, n_het)
     less, equal = _tails(weights, seen)
     total = float(weights.sum())
-    return (less + equal) / total, (less + equal / 2) / total
+    return min((less + equal) / total, 1.0), min((less + equal / 2) / total, 1.0)
 
 
 def hwe_x_kernel(n_hom_ref: int, n_het: int, n_hom_alt: int, n_ref: int, n_alt: int) -> tuple[float, float]:
@@ -52,15 +51,15 @@ def hwe_x_kernel(n_hom_ref: int, n_het: int, n_hom_alt: int, n_ref: int, n_alt: 
     fewest = max(0, alleles - 2 * women)
     mens = _hypergeometric(women, men, alleles)
     rare = min(alleles - n_alt, 2 * women - alleles + n_alt)
-    weights = _weights(women, rare)
-    seen = float(mens[n_alt - fewest] * weights[n_het // 2] / weights.sum())
+    womens, womens_seen = _seen(women, rare, n_het)
+    seen = float(mens[n_alt - fewest] * womens_seen / womens.sum())
     if seen == 0:
         return 0.0, 0.0
     floor = seen * _NEGLIGIBLE / len(mens)
     less = equal = 0.0
     for place in np.flatnonzero(mens >= floor):
         carried = alleles - fewest - int(place)
-        weights = _weights(women, min(carried, 2 * women - carried), floor)
+        _, weights = _weights(women, min(carried, 2 * women - carried), floor)
         tails = _tails(weights * (mens[place] / weights.sum()), seen)
         less, equal = less + tails[0], equal + tails[1]
     return min(less + equal, 1.0), min(less + equal / 2, 1.0)
@@ -72,21 +71,39 @@ def _tails(weights: Floats, seen: float) -> tuple[float, float]:
     return less, float(weights[np.abs(weights - seen) <= seen * _TIE].sum())
 
 
-def _weights(people: int, rare: int, floor: float = 0.0) -> Floats:
-    """P(heterozygotes = h) over P of the likeliest h, for every h that so many of the rarer allele allow in
-    `people`, ascending; with a `floor`, those far in the tails, where it is below, may be left out.
+def _seen(people: int, rare: int, n_het: int) -> tuple[Floats, float]:
+    """The weights that matter beside the one of `n_het` heterozygotes, and that one."""
+    expected = rare * (1 - rare / (2 * people))
+    likely = rare % 2 + 2 * round((expected - rare % 2) / 2)
+    about = _log_weight(people, rare, n_het) - _log_weight(people, rare, min(likely, rare))
+    hets, weights = _weights(people, rare, float(np.exp(min(about, 0.0))) * _NEGLIGIBLE / (rare + 1))
+    return weights, float(weights[(n_het - int(hets[0])) // 2])
+
+
+def _log_weight(people: int, rare: int, n_het: int) -> float:
+    """log P(heterozygotes = n_het), but for a constant; its error grows with people, to 1e-8 at a million."""
+    rare_homs = (rare - n_het) // 2
+    return n_het * log(2) - lgamma(n_het + 1) - lgamma(rare_homs + 1) - lgamma(people - n_het - rare_homs + 1)
+
+
+def _weights(people: int, rare: int, floor: float) -> tuple[Floats, Floats]:
+    """Numbers h of heterozygotes that so many of the rarer allele allow in `people`, ascending, and of each P(h)
+    over P of the likeliest. Those far in the tails, where it is below `floor`, may be left out.
 
     From P(h + 2) / P(h) = 4 x rarer homozygotes x commoner ones / ((h + 1)(h + 2)), outwards from the
     mode, so that what underflows is nothing but the far tails.
     """
-    hets = np.arange(rare % 2, rare - 1, 2, dtype=np.float64)
+    first, end = 0, rare // 2 + 1
     if floor:
+        # Bernstein's inequality for the rarer homozygotes, of whom about `mean` are expected; and some to spare.
+        mean, exponent = rare**2 / (4 * people), -np.log(floor)
+        reach = 64 + 2 * (2 / 3 * exponent + np.sqrt(2 * mean * exponent))
         expected = rare * (1 - rare / (2 * people))
-        reach = 64 + 1.2 * np.sqrt(-2 * np.log(floor)) * expected / np.sqrt(people)
-        hets = hets[(hets > expected - reach) & (hets < expected + reach)]
-    rare_homs = (rare - hets) / 2
-    common_homs = people - hets - rare_homs
-    return _from_mode(4 * rare_homs * common_homs / ((hets + 1) * (hets + 2)))
+        first, end = max(int(expected - reach) // 2, 0), min(int(expected + reach) // 2 + 1, end)
+    hets = rare % 2 + 2 * np.arange(first, end, dtype=np.float64)
+    rare_homs = (rare - hets[:-1]) / 2
+    common_homs = people - hets[:-1] - rare_homs
+    return hets, _from_mode(4 * rare_homs * common_homs / ((hets[:-1] + 1) * (hets[:-1] + 2)))
 
 
 def _hypergeometric(women: int, men: int, alleles: int) -> Floats:

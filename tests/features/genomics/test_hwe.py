@@ -98,6 +98,28 @@ def test_on_x_the_tails_that_are_left_out_change_nothing(monkeypatch: pytest.Mon
     assert (found > 0).sum() == 6
 
 
+def test_the_tails_that_are_left_out_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(4)
+    tables = []
+    for people in (50, 900, 20_000, 300_000):
+        for share in (0.0005, 0.01, 0.2, 0.5):
+            # From equilibrium to where a p can hardly be written.
+            for inbreeding in (0.0, 0.02, 0.3, 1.0):
+                alleles = rng.uniform(size=(2, people)) < share
+                counts = np.where(rng.uniform(size=people) < inbreeding, 2 * alleles[0], alleles.sum(axis=0))
+                tables.append(tuple(int((counts == c).sum()) for c in (0, 1, 2)))
+    found = np.array([hwe_kernel(*counts) for counts in tables])
+    monkeypatch.setattr(hwe, "_NEGLIGIBLE", 0.0)
+    np.testing.assert_allclose(found, [hwe_kernel(*counts) for counts in tables], rtol=1e-10, atol=0)
+    assert ((found > 0) & (found < 1e-90)).any() and (found[:, 0] > 0.1).any()
+
+
+def test_a_rare_allele_that_only_homozygotes_have_keeps_its_far_tail() -> None:
+    expected = [float(p) for p in enumerated(5600, 8, 22)]
+    assert 0 < expected[0] < 1e-50
+    assert hwe_kernel(5600, 8, 22) == pytest.approx(expected, rel=1e-9, abs=0)
+
+
 def test_without_men_the_test_on_x_is_the_one_of_autosomes() -> None:
     assert hwe_x_kernel(37, 200, 85, 0, 0) == pytest.approx(hwe_kernel(37, 200, 85), rel=1e-12)
 
