@@ -85,7 +85,7 @@ def control_quality(
         stack.callback(judged.unpersist)
         steps = _attrition(judged, judged_samples, limits)
         tables = _write(spark, lake, judged, judged_samples, steps)
-    return Written(tables, {"limits": limits.model_dump(mode="json"), "attrition": _counts(steps)})
+    return Written(tables, _counts(steps) | {"limits": _in_words(limits)})
 
 
 def check_current(runs: Runs, genomics: GenomicsSettings) -> None:
@@ -94,9 +94,13 @@ def check_current(runs: Runs, genomics: GenomicsSettings) -> None:
     if genomics.quality is None or judged is None:  # a table that is not there is missed by who reads it
         return
     same_tables = all(judged.read.get(table) == runs.version(table) for table in JUDGED)
-    if not same_tables or judged.counts.get("limits") != genomics.quality.model_dump(mode="json"):
+    if not same_tables or judged.counts.get("limits") != _in_words(genomics.quality):
         why = "by other limits" if same_tables else "before the genomes were last ingested"
         raise DataGateError(f"{SECTION}: qc_variants was made {why}; run qc_genomes first")
+
+
+def _in_words(limits: QualitySettings) -> str:
+    return limits.model_dump_json(exclude_none=True)
 
 
 def _sections(settings: Settings) -> tuple[GenomicsSettings, QualitySettings]:
@@ -269,9 +273,9 @@ def _attrition(variants: DataFrame, samples: DataFrame, limits: QualitySettings)
     return steps
 
 
-def _counts(steps: Sequence[Step]) -> dict[str, dict[str, object]]:
+def _counts(steps: Sequence[Step]) -> dict[str, object]:
     """For each unit how many there were, how many are left, and how many each rule left out."""
-    found: dict[str, dict[str, object]] = {}
+    found: dict[str, object] = {}
     for unit in ("samples", "variants"):
         own = [step for step in steps if step.unit == unit]
         if own:

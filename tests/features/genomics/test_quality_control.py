@@ -145,7 +145,7 @@ def test_what_is_left_is_what_plink2_leaves(control: Control, plink: Plink, keye
     assert attrition["entered"].tolist()[:3] == [len(PLACES), PEOPLE, attrition["remained"].iloc[0]]
     low = excluded.dropna(subset="value").merge(tables["qc_attrition"], on="rule")
     assert (low["value"] < low["minimum"]).all() and len(low) == (attrition["excluded"].iloc[1:]).sum()
-    counts = written.counts["attrition"]
+    counts = written.counts
     assert counts["samples"]["excluded"] == {"minimum_sample_call_rate": PEOPLE - len(tables["qc_samples"])}
     assert (counts["variants"]["judged"], counts["variants"]["usable"]) == (len(PLACES), len(variants))
 
@@ -281,7 +281,7 @@ def test_what_was_decided_on_older_tables_or_by_other_limits_is_not_used() -> No
 
         ingested = dict.fromkeys(("variants", "genotypes", "samples"), 3)
         read = ingested | {"samples": version}
-        control = run("qc_genomes", read, {"qc_variants": 0}, limits=limits.model_dump(mode="json"))
+        control = run("qc_genomes", read, {"qc_variants": 0}, limits=limits.model_dump_json(exclude_none=True))
         return Runs((run("ingest_genomics", {}, ingested), control))
 
     genomics = GenomicsSettings(paths=["*"], build="GRCh37", quality=LIMITS)
