@@ -56,8 +56,3 @@ def check(balances: Mapping[str, Balance]) -> None:
 def refused(frame: DataFrame, job: str) -> DataFrame:
     """Rows with `source_digest`, `location` and `rule` in the shape of `quarantine/<job>`."""
     return frame.withColumn("job", sf.lit(job)).select(quarantine(job).schema.names)
-
-
-def count_by_rule(frame: DataFrame) -> dict[str, int]:
-    """Refused records by rule."""
-    return {row["rule"]: row["count"] for row in frame.groupBy("rule").count().collect()}

@@ -21,7 +21,9 @@ from features.contract.errors import DataGateError
 from features.contract.paths import FileStat, Location
 
 BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
-CHUNK_BYTES = 4 << 20
+CHUNK_BYTES = 1 << 20
+"""Of text, about: what a core's cache holds. A VCF may be thirty times its stored size."""
+STORED_BYTES = 1 << 18
 
 
 class Codec(StrEnum):
@@ -91,7 +93,7 @@ def detect_codec(location: Location, size: int, digest: str) -> Codec:
 
 
 def read_chunks(split: Split) -> Iterator[Chunk]:
-    """The lines that belong to a split, in chunks of some megabytes."""
+    """The lines that belong to a split, in chunks of about a megabyte."""
     with (Location(split.root) / split.path).open() as stream:
         try:
             yield from _whole_lines(split, _pieces(split, stream))
@@ -159,7 +161,7 @@ def _plain_pieces(split: Split, stream: IO[bytes]) -> Iterator[tuple[bytes, list
 def _gzip_pieces(stream: IO[bytes]) -> Iterator[tuple[bytes, list[tuple[int, int]], bool]]:
     at = 0
     inflater = isal_zlib.decompressobj(31)
-    while stored := stream.read(CHUNK_BYTES):
+    while stored := stream.read(STORED_BYTES):
         while stored:
             data = inflater.decompress(stored)
             if data:
@@ -173,25 +175,26 @@ def _gzip_pieces(stream: IO[bytes]) -> Iterator[tuple[bytes, list[tuple[int, int
 
 
 def _bgzf_pieces(split: Split, stream: IO[bytes]) -> Iterator[tuple[bytes, list[tuple[int, int]], bool]]:
-    at = split.start
+    at = split.start  # where the buffer starts in the file
     stream.seek(at)
-    buffer = stream.read(CHUNK_BYTES)
-    found = _first_member(buffer)
-    at, buffer = at + found, buffer[found:]
-    while buffer:
-        data, anchors, used = bytearray(), [], 0
-        past_end = at >= split.end
-        limit = len(buffer) if past_end else split.end - at
-        while used < limit and (size := _member_size(buffer, used)):
-            anchors.append((len(data), (at + used) << 16))
-            data += isal_zlib.decompress(buffer[used : used + size], wbits=31)
-            used += size
-        if data:
-            yield bytes(data), anchors, past_end
-        more = stream.read(CHUNK_BYTES)
-        if not used and not more:
-            raise EOFError("it ends inside a block")
-        at, buffer = at + used, buffer[used:] + more
+    buffer = stream.read(STORED_BYTES)
+    used = _first_member(buffer)
+    while used < len(buffer):
+        parts, anchors, size = [], [], 0
+        past_end = at + used >= split.end
+        while (
+            size < CHUNK_BYTES and (past_end or at + used < split.end) and (stored := _member_size(buffer, used))
+        ):
+            anchors.append((size, (at + used) << 16))
+            parts.append(isal_zlib.decompress(buffer[used : used + stored], wbits=31))
+            size, used = size + len(parts[-1]), used + stored
+        if size:
+            yield b"".join(parts), anchors, past_end
+        if not _member_size(buffer, used):
+            more = stream.read(STORED_BYTES)
+            if not more and used < len(buffer):
+                raise EOFError("it ends inside a block")
+            at, buffer, used = at + used, buffer[used:] + more, 0
 
 
 def _first_member(buffer: bytes) -> int:

@@ -1,4 +1,4 @@
-"""Contigs by one name, and how many copies of one a person of each sex has."""
+"""Contigs by one name, and the regions where ploidy hangs on sex."""
 
 from enum import IntEnum
 

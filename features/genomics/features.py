@@ -1,4 +1,4 @@
-"""A person's genome as numbers: ALT counts of chosen variants, and how many a gene carries."""
+"""A person's genome as numbers: ALT counts of chosen variants, how many a gene carries, and polygenic scores."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -86,7 +86,7 @@ def genomic_features(
     layout = Layout(counts, burdens, features.total_burden, somatic)
     wanted = _contributions(variants, features)
     vectors = person_major(genotypes, wanted, layout)
-    people = one_sample_each(samples.join(index.select("person_key"), "person_key"))
+    people = samples.join(index.select("person_key"), "person_key")
     joined = people.join(vectors, ["sample_block", "sample_index"], "left")
     nothing = _literal(_rows(np.zeros((layout.width, 1)), np.zeros((layout.width, 1)), layout)[0])
     return joined.select(
@@ -220,16 +220,6 @@ def _places(spark: SparkSession, key: str, names: Sequence[str], first: int) -> 
 
 def _contribution(place: Column, burden: bool) -> Column:
     return sf.struct(place.alias("place"), sf.lit(burden).alias("burden"))
-
-
-def one_sample_each(samples: DataFrame) -> DataFrame:
-    """A person genotyped twice is represented by the sample with the higher call rate."""
-    best = sf.max(sf.struct("call_rate", "sample_block", "sample_index", "sex")).alias("best")
-    return (
-        samples.groupBy("person_key")
-        .agg(best)
-        .select("person_key", "best.sample_block", "best.sample_index", "best.sex")
-    )
 
 
 def _literal(values: npt.NDArray[np.float32]) -> Column:

@@ -1,4 +1,4 @@
-"""Genotype calls in two bits each: sample i lies in bits 2(i mod 4) of byte i // 4 (DESIGN, `genotypes`).
+"""Genotype calls in two bits each: sample i lies in bits 2(i mod 4) of byte i // 4 of the `calls` of `genotypes`.
 
 The code is the count of ALT alleles, 0, 1 or 2, or 3 where the call is missing. It is not PLINK's
 .bed code (https://www.cog-genomics.org/plink/1.9/formats#bed), only its layout: bits left over in

@@ -92,7 +92,6 @@ def _round(vcf: Path) -> dict[str, float]:
         "genomics.scores": "null",
         "genomics.quality": json.dumps({f"minimum_{name}": limit for name, limit in LIMITS.items()}),
         "identity.pattern": "'^(.+)$'",
-        "identity.separator": "null",
     }
     for key, value in settings.items():
         own += ["--set", f"{key}={value}"]

@@ -15,7 +15,6 @@ from features.contract.runs import Runs
 from features.contract.schemas import POLYGENIC_SCORES, SCORE_MATCHES
 from features.contract.settings import GenomicsSettings, PolygenicSettings, Settings
 from features.genomics.blocks import sexes_by_block
-from features.genomics.features import one_sample_each
 from features.genomics.packing import packed_size
 from features.genomics.polygenic.match import MATCHED, match_lines, weights_of_alt, without_unusable
 from features.genomics.polygenic.scoring_file import WRONG, read_scoring_files
@@ -155,6 +154,6 @@ def _totals(
         for number, name in enumerate(scores)
     ]
     base = sf.broadcast(spark.createDataFrame(rows, "sex string, number int, score string, base double"))
-    people = one_sample_each(samples).join(sums, ["sample_block", "sample_index"], "left").join(base, "sex")
+    people = samples.join(sums, ["sample_block", "sample_index"], "left").join(base, "sex")
     own = sf.coalesce(sf.col("sums")[sf.col("number")], sf.lit(0.0))
     return people.select("person_key", "score", (sf.col("base") + own).alias("total"))
