@@ -219,28 +219,19 @@ def test_samples_are_judged_over_what_passed_and_a_variant_that_a_block_lacks_is
     np.testing.assert_allclose(found, p[found.index], rtol=5e-6)
 
 
-@pytest.mark.parametrize("alts", [2, 18])
-def test_a_variant_whose_rarer_allele_is_as_frequent_as_the_limit_is_left(
-    control: Control, write_vcf: WriteVcf, raw: Path, alts: int
-) -> None:
-    calls = ["1/1"] * (alts // 2) + ["0/0"] * (10 - alts // 2)
-    write_vcf(
-        "a.vcf",
-        NAMES[:10],
-        [f"1 5 at A C . PASS . GT {' '.join(calls)}", "1 9 below A C . PASS . GT" + " 0/0" * 10],
-    )
-    (raw / "sexes.psam").write_text("#IID\tSEX\n" + "".join(f"{name}\t2\n" for name in NAMES[:10]))
-    _, tables = control(QualitySettings(minimum_allele_frequency=0.1))
-    assert kept(tables) == {"at"}
-
-
-def test_on_y_a_cohort_of_women_has_no_call_rate_to_fall_short_of(
+def test_what_equals_a_limit_is_left_and_on_y_women_have_no_call_rate_to_fall_short_of(
     control: Control, write_vcf: WriteVcf, raw: Path
 ) -> None:
-    write_vcf("a.vcf", NAMES[:2], ["Y 6000000 y A C . PASS . GT . .", "1 5 one A C . PASS . GT 0/1 0/0"])
-    (raw / "sexes.psam").write_text(f"#IID\tSEX\n{NAMES[0]}\t2\n{NAMES[1]}\t2\n")
-    _, tables = control(QualitySettings(minimum_variant_call_rate=0.9))
-    assert kept(tables) == {"y", "one"}
+    def calls(alts: int) -> str:
+        return " ".join(["1/1"] * (alts // 2) + ["0/0"] * (10 - alts // 2))
+
+    records = [f"1 {alts + 1} alts_{alts} A C . PASS . GT {calls(alts)}" for alts in (0, 2, 18, 20)]
+    write_vcf("a.vcf", NAMES[:10], [*records, "Y 6000000 y A C . PASS . GT" + " ." * 10])
+    (raw / "sexes.psam").write_text("#IID\tSEX\n" + "".join(f"{name}\t2\n" for name in NAMES[:10]))
+    _, tables = control(QualitySettings(minimum_variant_call_rate=0.9, minimum_allele_frequency=0.1))
+    assert kept(tables) == {"alts_2", "alts_18"}
+    rules = tables["qc_excluded"].set_index("variant_key")["rule"]
+    assert set(rules) == {"minimum_allele_frequency"} and len(rules) == 3
 
 
 @pytest.mark.usefixtures("two_blocks")
