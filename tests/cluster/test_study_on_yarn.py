@@ -19,7 +19,7 @@ from tests.cluster.conftest import Hadoop
 from tests.command import REPOSITORY, RISKLOOM, bare_environment, options, published, riskloom, sorted_rows
 from tests.planted import leaks
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(2400)]  # nine stages, each an application of its own
 PUT = REPOSITORY / "deploy/hadoop/put.py"
 PEOPLE = "400"
 SMALL = options(
