@@ -1,15 +1,31 @@
-"""What is known of each sample, in the order in which a block of genotypes has them: one byte a sample."""
+"""Blocks of genotypes: their rows one block at a time, and what is known of each sample, in the block's order."""
+
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as sf
 
 from features.genomics.sexes import Sex, Sexes
 
 
+def batches_by_block(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[str, pa.RecordBatch]]:
+    """Each block that a batch has rows of, and those rows."""
+    for batch in batches:
+        blocks = np.array(batch["sample_block"].to_pylist())
+        for block in np.unique(blocks):
+            yield str(block), batch.filter(pa.array(blocks == block))
+
+
+def packed_rows(calls: pa.Array) -> npt.NDArray[np.uint8]:
+    """Packed calls of one block (at least one row) as (rows, bytes)."""
+    return np.frombuffer(b"".join(calls.to_pylist()), np.uint8).reshape(len(calls), -1)
+
+
 def by_block(samples: DataFrame, digit: Column) -> dict[str, npt.NDArray[np.uint8]]:
-    """A number from 0 to 9 of every sample of each block; `samples` must have all of them."""
+    """A number from 0 to 9 of every sample of each block, one byte a sample; `samples` must have all of them."""
     ordered = sf.array_sort(sf.collect_list(sf.struct("sample_index", digit.cast("string").alias("digit"))))
     digits = sf.concat_ws("", sf.transform(ordered, lambda sample: sample["digit"])).alias("digits")
     rows = samples.groupBy("sample_block").agg(digits).collect()

@@ -25,7 +25,7 @@ from features.contract.persons import PersonKeyer
 from features.contract.runs import Runs
 from features.contract.schemas import QC_ATTRITION, QC_EXCLUDED, QC_SAMPLES, QC_VARIANTS
 from features.contract.settings import GenomicsSettings, QualitySettings, Settings
-from features.genomics.blocks import by_block, sexes_by_block
+from features.genomics.blocks import batches_by_block, by_block, packed_rows, sexes_by_block
 from features.genomics.counts import COUNTS, SEXES, count_calls, members
 from features.genomics.hwe import with_hwe
 from features.genomics.packing import packed_size
@@ -240,14 +240,10 @@ class _Recount:
     names: list[str]
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            blocks = np.array(batch["sample_block"].to_pylist())
-            for block in np.unique(blocks):
-                rows = batch.filter(pa.array(blocks == block))
-                packed = np.frombuffer(b"".join(rows["calls"].to_pylist()), np.uint8).reshape(len(rows), -1)
-                counts = count_calls(packed, self.masks[str(block)])
-                columns = [rows["variant_key"], *(pa.array(column) for column in counts.T)]
-                yield pa.RecordBatch.from_arrays(columns, names=["variant_key", *self.names])
+        for block, rows in batches_by_block(batches):
+            counts = count_calls(packed_rows(rows["calls"]), self.masks[block])
+            columns = [rows["variant_key"], *(pa.array(column) for column in counts.T)]
+            yield pa.RecordBatch.from_arrays(columns, names=["variant_key", *self.names])
 
 
 def _ddl(names: Iterable[str]) -> str:

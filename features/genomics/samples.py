@@ -14,6 +14,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as sf
 
 from features.contract.schemas import SAMPLES
+from features.genomics.blocks import batches_by_block, packed_rows
 from features.genomics.contigs import Region
 from features.genomics.ordered import in_buckets, ordered_sum
 from features.genomics.packing import MISSING, Codes, unpack
@@ -121,7 +122,7 @@ class _Sums:
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         sums = {block: np.zeros((len(SUMS), len(sexes)), np.int64) for block, sexes in self.sexes.items()}
-        for block, batch in _by_block(batches):
+        for block, batch in batches_by_block(batches):
             regions, substitutions = batch["region"].to_numpy(), batch["substitution"].to_numpy()
             for place in Region:
                 for kind in (0, 1, 2):
@@ -164,7 +165,7 @@ class _Homozygosity:
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         sums = {block: np.zeros((3, size)) for block, size in self.sizes.items()}
-        for block, batch in _by_block(batches):
+        for block, batch in batches_by_block(batches):
             expected, start = batch["expected"].to_numpy(), 0
             for codes in _unpacked(batch["calls"], self.sizes[block]):
                 called = codes != MISSING
@@ -175,19 +176,11 @@ class _Homozygosity:
             yield _rows(block, "noe", [n.astype(np.int64), o.astype(np.int64), e])
 
 
-def _by_block(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[str, pa.RecordBatch]]:
-    for batch in batches:
-        blocks = np.array(batch["sample_block"].to_pylist())
-        for block in np.unique(blocks):
-            yield str(block), batch.filter(pa.array(blocks == block))
-
-
 def _unpacked(calls: pa.Array, samples: int) -> Iterator[Codes]:
     """Packed rows as codes (rows, samples), as many at once as fit the constants above."""
     step = min(max(1, _CODES_AT_ONCE // samples), _ROWS_AT_ONCE)
     for start in range(0, len(calls), step):
-        rows = calls[start : start + step].to_pylist()
-        yield unpack(np.frombuffer(b"".join(rows), np.uint8).reshape(len(rows), -1), samples)
+        yield unpack(packed_rows(calls[start : start + step]), samples)
 
 
 def _rows(block: str, names: Iterable[str], sums: Iterable[npt.NDArray[np.generic]]) -> pa.RecordBatch:

@@ -23,6 +23,7 @@ from pyspark import TaskContext
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as sf
 
+from features.genomics.blocks import batches_by_block, packed_rows
 from features.genomics.contigs import Region
 from features.genomics.ordered import in_buckets, ordered_sum
 from features.genomics.packing import MISSING, Codes, packed_size, unpack
@@ -94,13 +95,11 @@ class _Sums:
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         sums: dict[str, Floats] = {}
-        for batch in batches:
-            blocks, regions = np.array(batch["sample_block"].to_pylist()), batch["region"].to_numpy()
-            for block in np.unique(blocks):
-                total = sums.setdefault(str(block), np.zeros((len(self.sexes[block]), self.scores)))
-                for place in np.unique(regions):
-                    rows = batch.filter(pa.array((blocks == block) & (regions == place)))
-                    add_rows(total, rows, self.sexes[block], Region(place))
+        for block, batch in batches_by_block(batches):
+            total = sums.setdefault(block, np.zeros((len(self.sexes[block]), self.scores)))
+            regions = batch["region"].to_numpy()
+            for place in np.unique(regions):
+                add_rows(total, batch.filter(pa.array(regions == place)), self.sexes[block], Region(place))
         task = TaskContext.get()
         yield from _partial(sums, task.partitionId() if task else 0)
 
@@ -109,8 +108,7 @@ def add_rows(total: Floats, rows: pa.RecordBatch, sexes: Sexes, place: Region) -
     """Add to `total` (samples, scores) what rows of one region give, less the means."""
     weights = _matrices(rows["entries"], total.shape[1])
     means = rows["mean"].to_numpy()[:, None], rows["mean_two"].to_numpy()[:, None]
-    calls = np.frombuffer(b"".join(rows["calls"].to_pylist()), np.uint8)
-    packed = calls.reshape(len(rows), packed_size(len(sexes)))  # a block may have no row of this region
+    packed = packed_rows(rows["calls"])
     at_once = max(1, _CODES_AT_ONCE // SAMPLES_AT_ONCE)
     for first in range(0, len(sexes), SAMPLES_AT_ONCE):
         people = slice(first, min(first + SAMPLES_AT_ONCE, len(sexes)))
