@@ -1,5 +1,6 @@
 """Fixtures that several rooms of the house share."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,24 +14,43 @@ from features.contract.persons import PersonKeyer
 from features.contract.settings import IdentitySettings, SparkSettings
 from features.lake import spark_session
 
+QUICK = {
+    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m -XX:+UseSerialGC",
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+}
+
 
 class OneFileOneWorker(LoadScopeScheduling):
-    """Tests of a file share its fixtures; those of tests/cluster share one Hadoop."""
+    """Tests of a file share its fixtures, and those of tests/cluster one Hadoop.
+
+    So many processes start in tests/chaos and tests/cluster that two of them beside each other would starve,
+    and ranks be blamed for a silence that was the machine's: they are one worker's, which begins with them.
+    """
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.split("::", 1)[0]
-        return "tests/cluster" if file.startswith("tests/cluster/") else file
+        return "many processes" if file.startswith(("tests/chaos/", "tests/cluster/")) else file
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> OneFileOneWorker:
     return OneFileOneWorker(config, log)
 
 
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Tell of a failure when it happens: a run that is stopped at its time limit never comes to its summary."""
+    if report.failed and "PYTEST_XDIST_WORKER" not in os.environ:
+        print(f"\n{report.nodeid} ({report.when})\n{report.longreprtext[-4000:]}", flush=True)  # noqa: T201
+
+
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
-    """One local session for all tests; two cores, as on the laptop."""
-    quick = {"spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m"}
-    session = spark_session(SparkSettings(master="local[2]", shuffle_partitions=2, conf=quick), "tests")
+    """One local session for all tests; two cores, as on the laptop.
+
+    Of a job over ten rows, generating and compiling code for it is half the time: expressions are interpreted
+    here. The jobs that tests start as commands compile theirs.
+    """
+    session = spark_session(SparkSettings(master="local[2]", shuffle_partitions=2, conf=QUICK), "tests")
     yield session
     session.stop()
 
