@@ -19,7 +19,9 @@ def _reads(settings: Settings) -> list[str]:
     imaging = ["series", "images"] if settings.imaging else []
     wanted = [task.features.genomics for task in settings.tasks]
     scores = ["polygenic_scores", "score_matches"] if any(chosen and chosen.scores for chosen in wanted) else []
-    return ["persons", "observation_periods", "events", *genomics, *scores, *imaging]
+    together = any(task.split.relatives_together for task in settings.tasks)
+    relatives = ["kinship", "families"] if together else []
+    return ["persons", "observation_periods", "events", *genomics, *scores, *relatives, *imaging]
 
 
 def _sections(settings: Settings) -> list[BaseModel | None]:

@@ -1,4 +1,4 @@
-"""The nine stages in the order of the data, and the job that is run by its own command only."""
+"""The ten stages in the order of the data, and the job that is run by its own command only."""
 
 from features.contract.errors import ConfigError
 from jobs import (
@@ -7,6 +7,7 @@ from jobs import (
     ingest_genomics,
     ingest_imaging,
     qc_genomes,
+    relate_genomes,
     report,
     score_genomes,
     score_population,
@@ -20,6 +21,7 @@ STAGES: tuple[Job, ...] = (
     ingest_clinical.JOB,
     ingest_imaging.JOB,
     qc_genomes.JOB,
+    relate_genomes.JOB,
     score_genomes.JOB,
     build_features.JOB,
     train_model.JOB,

@@ -9,6 +9,7 @@ from features.contract.paths import Location
 from features.contract.runs import Runs
 from features.contract.settings import Settings, TaskSettings
 from features.genomics.quality_control import check_current
+from features.genomics.relatives import check_current as check_relatives
 from features.lake import read_table
 
 CLINICAL = ("persons", "observation_periods", "events")
@@ -16,6 +17,7 @@ GENOMICS = ("variants", "genotypes", "samples")
 EVERY_VARIANT = "every variant"
 """What quality control left out too: a score's variants may have been usable when it was made."""
 SCORES = ("polygenic_scores", "score_matches")
+KINSHIP, FAMILIES = "kinship", "families"
 IMAGING = ("series", "images")
 
 
@@ -38,6 +40,9 @@ def read_inputs(spark: SparkSession, lake: Location, runs: Runs, settings: Setti
         tables |= settings.genomics.usable | {EVERY_VARIANT: "variants"}
     if task.features.genomics and task.features.genomics.scores:
         tables |= {table: table for table in SCORES}
+    if settings.genomics and task.split.relatives_together:
+        check_relatives(runs, settings.genomics)
+        tables |= {table: table for table in (KINSHIP, FAMILIES)}
     if task.features.imaging:
         tables |= {table: table for table in IMAGING}
     frames = {role: read_table(spark, lake, runs, table) for role, table in tables.items()}
@@ -54,5 +59,9 @@ def check_task(settings: Settings, task: TaskSettings) -> None:
         raise ConfigError(f"{where}.features.genomics.genes: set genomics.gene_field, which names the gene")
     if features.genomics and features.genomics.scores and not (settings.genomics and settings.genomics.scores):
         raise ConfigError(f"{where}.features.genomics.scores: set genomics.scores, which names the scoring files")
+    if task.split.relatives_together and not (settings.genomics and settings.genomics.relatives):
+        raise ConfigError(
+            f"{where}.split.relatives_together: set genomics.relatives, by which relatives are found"
+        )
     if task.outcome.genes and not named:
         raise ConfigError(f"{where}.outcome.genes: set genomics.gene_field, which names the gene")

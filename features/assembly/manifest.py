@@ -10,6 +10,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as sf
 
 from features.assembly.files import data_files
+from features.assembly.inputs import KINSHIP
 from features.assembly.modalities import modality_types, vocabulary
 from features.assembly.statistics import Summary, fit_statistics, summarise
 from features.assembly.study import Study
@@ -52,7 +53,7 @@ def describe(study: Study, rows: DataFrame, files: Sequence[Summary]) -> Manifes
         rows={split: counts["rows"] for split, counts in splits.items()},
         positives={split: counts["events"] for split, counts in splits.items()},
         folds=task.split.folds,
-        certificate=certify(rows),
+        certificate=certify(rows, study.inputs[KINSHIP] if task.split.relatives_together else None),
     )
 
 

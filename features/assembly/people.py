@@ -5,7 +5,7 @@ from datetime import date
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as sf
 
-from features.assembly.inputs import Inputs
+from features.assembly.inputs import FAMILIES, Inputs
 from features.cohort.cohort import Reason, index_times, midnight
 from features.cohort.outcome import event_labels, gene_labels, had_outcome
 from features.cohort.split import assign_split
@@ -19,7 +19,8 @@ def training_people(inputs: Inputs, settings: Settings, task: TaskSettings) -> D
     index = clock.filter(sf.col("reason").isNull()).select("person_key", "index_time")
     labelled = clock.join(_labels(index, inputs, settings, task), "person_key", "left")
     reason = sf.coalesce("reason", "label_reason")
-    return assign_split(labelled.withColumn("reason", reason).drop("label_reason"), task.split)
+    families = inputs[FAMILIES] if task.split.relatives_together else None
+    return assign_split(labelled.withColumn("reason", reason).drop("label_reason"), task.split, families)
 
 
 def population_people(inputs: Inputs, task: TaskSettings, as_of: date) -> DataFrame:

@@ -35,7 +35,8 @@ class Statistics(BaseModel):
 
 
 class Certificate(BaseModel):
-    """How it was shown that no person sits on both sides of a split."""
+    """How it was shown that no person sits on both sides of a split, and no pair of relatives where that was asked
+    for (None where it was not)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -43,6 +44,7 @@ class Certificate(BaseModel):
     distinct_persons: int
     persons_in_two_splits: int
     identical_rows_across_splits: int
+    relatives_across_splits: int | None = None
 
 
 class Manifest(BaseModel):

@@ -139,6 +139,27 @@ QC_ATTRITION = Table(
     {"adds_up": "entered = excluded + remained", "known_unit": "unit IN ('variants', 'samples')"},
 )
 
+KINSHIP = Table(
+    "kinship",
+    _schema(
+        ("person_key_1", pa.string()),
+        ("person_key_2", pa.string()),
+        ("relation", pa.string()),
+        ("kinship", pa.float64()),
+        *((name, pa.int64()) for name in ("n_variants", "n_het_het", "n_ibs0", "n_het_hom", "n_hom_het")),
+    ),
+    {
+        "pair_is_ordered": "person_key_1 < person_key_2",
+        "known_relation": "relation IN ('duplicate', 'first_degree', 'second_degree', 'third_degree', 'distant')",
+    },
+)
+
+FAMILIES = Table(
+    "families",
+    _schema(("person_key", pa.string()), ("family", pa.string()), ("unrelated", pa.bool_())),
+    {"person_key_is_hex": "length(person_key) = 64"},
+)
+
 POLYGENIC_SCORES = Table(
     "polygenic_scores",
     _schema(("person_key", pa.string()), ("score", pa.string()), ("total", pa.float64())),

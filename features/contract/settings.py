@@ -138,6 +138,15 @@ class QualitySettings(Section):
         return self
 
 
+class RelativesSettings(Section):
+    """Pairs of people with a KING kinship of `minimum_kinship` or more are relatives: 0.0884 is the second degree
+    (0.354 one person twice, 0.177 the first, 0.0442 the third). It is estimated from all autosomal variants that
+    may be used, but from about `most_variants` of them, by a hash, where there are more."""
+
+    minimum_kinship: Annotated[float, Field(gt=0, le=0.5)] = 0.0884
+    most_variants: Positive = 100_000
+
+
 class GenomicsSettings(Section):
     """VCF files. `gene_field` and `consequence_field` name INFO keys that annotate a variant.
 
@@ -153,6 +162,7 @@ class GenomicsSettings(Section):
     reference: str | None = None
     quality: QualitySettings | None = None
     scores: PolygenicSettings | None = None
+    relatives: RelativesSettings | None = None
     half_calls: HalfCalls = "error"
     gene_field: str | None = None
     consequence_field: str | None = None
@@ -172,6 +182,8 @@ class GenomicsSettings(Section):
     def _germline(self) -> Self:
         if self.somatic and self.quality:
             raise ValueError("quality: call rates and HWE mean nothing where genotypes are somatic")
+        if self.somatic and self.relatives:
+            raise ValueError("relatives: what tumours acquired tells no kinship; give germline genotypes")
         return self
 
 
@@ -361,12 +373,14 @@ class FeatureSettings(Section):
 
 
 class SplitSettings(Section):
-    """Shares of people; the seed decides who. `folds` > 0 adds cross-validation."""
+    """Shares of people; the seed decides who. `folds` > 0 adds cross-validation. `relatives_together`: a family of
+    `genomics.relatives` is on one side of the split, and in one fold."""
 
     held_out: Fraction = 0.2
     tuning: Fraction = 0.1
     folds: Annotated[int, Field(ge=0, le=20)] = 0
     seed: Annotated[int, Field(ge=0)] = 1
+    relatives_together: bool = False
 
     @model_validator(mode="after")
     def _leaves_people(self) -> Self:

@@ -39,6 +39,7 @@ JOBS = {
     "ingest_clinical": "Clinical histories",
     "ingest_imaging": "Imaging",
     "qc_genomes": "Quality control of genomes",
+    "relate_genomes": "Relatives",
     "score_genomes": "Polygenic scores",
     "build_features": "Features",
     "train_model": "Training",

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections import Counter
 from datetime import UTC, date, datetime
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,10 @@ from features.contract.paths import Location
 from features.contract.runs import Run, Runs, append_run, open_delta
 from features.contract.schemas import (
     EVENTS,
+    FAMILIES,
     GENOTYPES,
     IMAGES,
+    KINSHIP,
     OBSERVATION_PERIODS,
     PERSONS,
     SAMPLES,
@@ -40,7 +43,7 @@ SETTINGS: dict[str, Any] = {
     "lake": "file:///lake",
     "identity": {"namespace": "tests"},
     "clinical": {"sources": [], "latest": "2030-01-01"},
-    "genomics": {"paths": [], "build": "GRCh38"},
+    "genomics": {"paths": [], "build": "GRCh38", "relatives": {"minimum_kinship": 0.1}},
     "imaging": {"paths": []},
     "tasks": [
         {
@@ -52,7 +55,7 @@ SETTINGS: dict[str, Any] = {
                 "clinical": [{"name": "age", "aggregate": "age"}, {"name": "lab", **LABS}],
                 "imaging": {"size": 8, "channels": [{"series_description": "FLAIR"}]},
             },
-            "split": {"folds": 3},
+            "split": {"folds": 3, "relatives_together": True},
             "scoring": {"as_of": "2020-03-01"},
         },
         {
@@ -89,10 +92,23 @@ def _write_inputs(lake: Location) -> dict[str, int]:
     return {table.path: write(lake, table, found) for table, found in rows}
 
 
-def _publish(lake: Location, tables: dict[str, int], digests: dict[str, str]) -> Runs:
+SIBLINGS = list(pairwise(PEOPLE[:40]))[::2]
+
+
+def _write_families(lake: Location) -> dict[str, int]:
+    """p000 and p001 are siblings, so are p002 and p003, and on."""
+    pairs = [sorted(map(key, pair)) for pair in SIBLINGS]
+    kin = [{"person_key_1": a, "person_key_2": b, "kinship": 0.25, "relation": "first_degree"} for a, b in pairs]
+    people = [
+        {"person_key": end, "family": pair[0], "unrelated": end == pair[0]} for pair in pairs for end in pair
+    ]
+    return {table.path: write(lake, table, rows) for table, rows in ((KINSHIP, kin), (FAMILIES, people))}
+
+
+def _publish(lake: Location, tables: dict[str, int], digests: dict[str, str], **more: Any) -> Runs:
     wrote = {name: str(version) for name, version in tables.items()}
     now = datetime.now(UTC)
-    append_run(lake, Run(f"r{now.timestamp()}", "test", now, "", "", "", wrote=wrote, digests=digests))
+    append_run(lake, Run(f"r{now.timestamp()}", "test", now, "", "", "", wrote=wrote, digests=digests, **more))
     return Runs.read(lake)
 
 
@@ -102,9 +118,13 @@ def settings() -> Settings:
 
 
 @pytest.fixture(scope="module")
-def lake(tmp_path_factory: pytest.TempPathFactory) -> Location:
+def lake(tmp_path_factory: pytest.TempPathFactory, settings: Settings) -> Location:
     lake = Location.parse(str(tmp_path_factory.mktemp("features") / "lake"))
-    _publish(lake, _write_inputs(lake), {})
+    read = _write_inputs(lake)
+    _publish(lake, read, {})
+    assert settings.genomics is not None and settings.genomics.relatives is not None
+    made_by = {"settings": settings.genomics.relatives.model_dump_json()}
+    _publish(lake, _write_families(lake), {}, read=read, counts=made_by)
     return lake
 
 
@@ -167,8 +187,18 @@ def test_the_manifest_says_what_the_columns_mean(lake: Location, runs: Runs) -> 
     assert manifest.positives == rows.groupby("split").y_ill.sum().to_dict()
     assert manifest.certificate.persons == manifest.certificate.distinct_persons == len(rows)
     assert set(manifest.read) == {
-        *("persons", "observation_periods", "events", "variants", "genotypes", "samples", "series", "images")
+        *("persons", "observation_periods", "events", "variants", "genotypes", "samples", "series", "images"),
+        *("kinship", "families"),
     }
+
+
+def test_siblings_are_on_one_side_and_in_one_fold_where_asked_for(lake: Location, runs: Runs) -> None:
+    place = _rows(lake, "training/whole").set_index("person_key")[["split", "fold"]].apply(tuple, axis=1)
+    both = [pair for pair in (tuple(map(key, names)) for names in SIBLINGS) if set(pair) <= set(place.index)]
+    assert len(both) > 10 and len({place[one] for one, _ in both}) > 2
+    assert all(place[one] == place[other] for one, other in both)
+    certificates = [read_manifest(lake, runs, f"training/{task}")[0].certificate for task in ("whole", "curve")]
+    assert [found.relatives_across_splits for found in certificates] == [0, None]
 
 
 def test_the_interval_edges_are_quantiles_of_the_event_times_in_train(lake: Location, runs: Runs) -> None:
@@ -266,4 +296,13 @@ def test_a_gene_feature_needs_a_field_that_names_the_gene(
     document = settings.model_dump(mode="json")
     document["tasks"][0]["features"]["genomics"]["genes"] = ["TP53"]
     with pytest.raises(ConfigError, match=r"tasks\.whole\.features\.genomics\.genes: set genomics\.gene_field"):
+        build_features(spark, lake, Runs.read(lake), Settings.model_validate(document))
+
+
+def test_relatives_are_kept_together_only_where_they_are_known(
+    spark: SparkSession, lake: Location, settings: Settings
+) -> None:
+    document = settings.model_dump(mode="json")
+    document["genomics"]["relatives"] = None
+    with pytest.raises(ConfigError, match=r"tasks\.whole\.split\.relatives_together: set genomics\.relatives"):
         build_features(spark, lake, Runs.read(lake), Settings.model_validate(document))

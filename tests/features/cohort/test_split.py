@@ -65,3 +65,29 @@ def test_a_person_twice_is_fatal(spark: SparkSession, split: str) -> None:
     rows = rows.withColumn("x_clinical", sf.lit("x")).withColumn("has_clinical", sf.lit(True))
     with pytest.raises(AssertionError, match="not person-disjoint"):
         certify(rows)
+
+
+def test_a_family_stays_together_and_others_stay_where_they_are(spark: SparkSession) -> None:
+    people = _people(spark, 600)
+    alone = by_person(assign_split(people, SPLIT), "split", "fold")
+    rows = [(key(str(i)), key(str(i - i % 3)), True) for i in range(300)]
+    families = spark.createDataFrame(rows, "person_key string, family string, unrelated boolean")
+    together = by_person(assign_split(people, SPLIT, families), "split", "fold")
+    for i in range(0, 300, 3):
+        assert {together[key(str(i + k))] for k in range(3)} == {alone[key(str(i))]}
+    assert all(together[key(str(i))] == alone[key(str(i))] for i in range(300, 600))
+
+
+def test_the_certificate_counts_pairs_of_relatives_whom_the_split_parts(spark: SparkSession) -> None:
+    schema = "person_key string, split string, fold int, x_clinical array<float>, has_clinical boolean"
+    people = [("a", "train", 0), ("b", "train", 0), ("c", "train", 1), ("d", "held_out", -1)]
+    rows = spark.createDataFrame([(*person, [float(i)], True) for i, person in enumerate(people)], schema)
+
+    def pairs(*found: tuple[str, str]) -> DataFrame:
+        return spark.createDataFrame(found, "person_key_1 string, person_key_2 string")
+
+    assert certify(rows).relatives_across_splits is None
+    assert certify(rows, pairs(("a", "b"), ("a", "not in the cohort"))).relatives_across_splits == 0
+    for apart in (("a", "c"), ("b", "d")):
+        with pytest.raises(AssertionError, match=r"parts relatives.*relatives_across_splits=1"):
+            certify(rows, pairs(apart, ("a", "b")))
