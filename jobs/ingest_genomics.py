@@ -32,7 +32,8 @@ JOB = Job(
     body=_body,
     writes=_writes,
     sections=lambda settings: [
-        settings.genomics and settings.genomics.model_copy(update={"quality": None, "scores": None}),
+        settings.genomics
+        and settings.genomics.model_copy(update={"quality": None, "relatives": None, "scores": None}),
         settings.identity,
     ],
     raw=_raw,

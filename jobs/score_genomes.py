@@ -26,7 +26,10 @@ JOB = Job(
     body=_body,
     reads=_reads,
     writes=lambda settings: ["polygenic_scores", "score_matches"] if _raw(settings) else [],
-    sections=lambda settings: [settings.genomics, settings.identity],
+    sections=lambda settings: [
+        settings.genomics and settings.genomics.model_copy(update={"relatives": None}),
+        settings.identity,
+    ],
     raw=_raw,
 )
 

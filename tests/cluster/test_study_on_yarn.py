@@ -1,4 +1,4 @@
-"""All nine stages on real HDFS and YARN, in cluster mode, give the tables of the local run."""
+"""All ten stages on real HDFS and YARN, in cluster mode, give the tables of the local run."""
 
 import signal
 import subprocess
@@ -19,11 +19,15 @@ from tests.cluster.conftest import Hadoop
 from tests.command import REPOSITORY, RISKLOOM, bare_environment, options, published, riskloom, sorted_rows
 from tests.planted import leaks
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(2400)]  # nine stages, each an application of its own
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(2400)]  # ten stages, each an application of its own
 PUT = REPOSITORY / "deploy/hadoop/put.py"
 PEOPLE = "400"
 SMALL = options(
-    "--set", "tasks.0.model.epochs=4", "tasks.0.model.single_modality=false", "tasks.0.model.dropout=0"
+    "--set",
+    "tasks.0.model.epochs=4",
+    "tasks.0.model.single_modality=false",
+    "tasks.0.model.dropout=0",
+    "genomics.relatives.minimum_kinship=0.1",
 )
 CHANGING = {"run_id", "scored_at", "model_version"}
 RISK_COLUMNS = ["risk", "risk_low", "risk_high"]
@@ -82,7 +86,7 @@ def study(hadoop: Hadoop, tmp_path_factory: pytest.TempPathFactory) -> Study:
     return Study(hadoop, f"{hadoop.default_fs}/raw", f"{hadoop.default_fs}/lake", folder)
 
 
-def test_all_nine_stages_run_in_containers_and_every_table_is_the_local_one(study: Study) -> None:
+def test_all_ten_stages_run_in_containers_and_every_table_is_the_local_one(study: Study) -> None:
     for job in STAGES:
         ended = study.submit(job.name)
         assert ended.returncode == 0, f"{job.name}\n{ended.stdout}\n{ended.stderr[-4000:]}"

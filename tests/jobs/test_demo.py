@@ -20,7 +20,12 @@ from jobs.cli.recovered import dirt_found
 from tests.command import REPOSITORY, RISKLOOM, bare_environment, options, published, riskloom
 from tests.planted import leaks, readable
 
-SMALL = options("--set", "tasks.0.model.epochs=3", "tasks.0.model.single_modality=false")
+SMALL = options(
+    "--set",
+    "tasks.0.model.epochs=3",
+    "tasks.0.model.single_modality=false",
+    "genomics.relatives.minimum_kinship=0.1",
+)
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,7 @@ def test_each_stage_prints_one_line_of_json(demo: Demo) -> None:
         "ingest_clinical",
         "ingest_imaging",
         "qc_genomes",
+        "relate_genomes",
         "score_genomes",
         "build_features",
         "train_model",

@@ -21,6 +21,7 @@ from features.contract.runs import Run, Runs
 from features.contract.settings import (
     GenomicsSettings,
     QualitySettings,
+    RelativesSettings,
     SampleGroup,
     SampleSexes,
     Settings,
@@ -304,3 +305,8 @@ def test_limits_that_mean_nothing_are_refused(quality: dict[str, object], messag
 def test_somatic_calls_have_no_quality_of_a_population() -> None:
     with pytest.raises(ValueError, match="call rates and HWE mean nothing where genotypes are somatic"):
         GenomicsSettings(paths=["*"], build="GRCh37", somatic=True, quality=QualitySettings())
+
+
+def test_somatic_calls_tell_no_kinship() -> None:
+    with pytest.raises(ValueError, match="what tumours acquired tells no kinship"):
+        GenomicsSettings(paths=["*"], build="GRCh37", somatic=True, relatives=RelativesSettings())

@@ -1,0 +1,29 @@
+"""A stage is done again when what it depends on has changed, and not for anything else."""
+
+from typing import Any
+
+from features.contract.config import config_digest
+from features.contract.settings import GenomicsSettings, IdentitySettings, Settings
+from jobs.frame import Job
+from jobs.stages import job_named
+
+RELATIVES = {"relatives": {"minimum_kinship": 0.1}}
+
+
+def digest(job: Job, **more: Any) -> str:
+    genomics = GenomicsSettings.model_validate({"paths": ["a"], "build": "GRCh38", **more})
+    settings = Settings.model_construct(genomics=genomics, identity=IdentitySettings(namespace="tests"))
+    return config_digest(*job.sections(settings))
+
+
+def test_what_is_done_with_genomes_does_not_bring_them_in_anew() -> None:
+    job = job_named("ingest_genomics")
+    for more in (RELATIVES, {"quality": {"minimum_allele_frequency": 0.1}}, {"scores": {"paths": ["b"]}}):
+        assert digest(job, **more) == digest(job)
+    assert digest(job, half_calls="missing") != digest(job)
+
+
+def test_scores_are_summed_anew_for_other_limits_and_not_for_relatives() -> None:
+    job = job_named("score_genomes")
+    assert digest(job, **RELATIVES) == digest(job)
+    assert digest(job, quality={"pass_only": False}) != digest(job)
