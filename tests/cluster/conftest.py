@@ -9,7 +9,16 @@ from xml.etree import ElementTree
 
 import pytest
 
-CLUSTER = Path(__file__).resolve().parents[2] / "deploy/hadoop/cluster.py"
+from tests.command import REPOSITORY, options, riskloom
+
+SMALL = options(
+    "--set",
+    "tasks.0.model.epochs=4",
+    "tasks.0.model.single_modality=false",
+    "tasks.0.model.dropout=0",
+    "genomics.relatives.minimum_kinship=0.1",
+)
+CLUSTER = REPOSITORY / "deploy/hadoop/cluster.py"
 
 
 @dataclass(frozen=True)
@@ -44,3 +53,16 @@ def hadoop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hadoop]:
     yield cluster
     stopped = cluster.command("down", "--purge")
     assert stopped.returncode == 0, stopped.stderr
+
+
+@pytest.fixture(scope="package")
+def local_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the raw zone of 400 people and the lake that a run on this machine made of it; beside it, the
+    archives that containers unpack are built."""
+    subprocess.run(["make", "--silent", "archive"], cwd=REPOSITORY, check=True)
+    folder = tmp_path_factory.mktemp("study")
+    raw, lake = str(folder / "raw"), str(folder / "lake")
+    for words in (["simulate", "--people", "400"], ["run", "conf/demo.yaml", "--lake", lake, *SMALL]):
+        ended = riskloom(*words, "--raw", raw)
+        assert ended.returncode == 0, ended.stderr[-3000:]
+    return folder

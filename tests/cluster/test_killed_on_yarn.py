@@ -16,8 +16,8 @@ from features.contract.errors import ExitCode
 from features.contract.paths import Location
 from features.contract.runs import Run, Runs
 from tests.cluster.conftest import Hadoop
-from tests.cluster.test_study_on_yarn import PEOPLE, PUT, Study
-from tests.command import REPOSITORY, RISKLOOM, bare_environment, options, riskloom
+from tests.cluster.test_study_on_yarn import PUT, Study
+from tests.command import REPOSITORY, RISKLOOM, bare_environment, options
 
 pytestmark = pytest.mark.cluster
 # Long enough to be killed in the midst of it, which is done as soon as there is a checkpoint.
@@ -40,13 +40,8 @@ class Killed:
 
 
 @pytest.fixture(scope="module")
-def lakes(hadoop: Hadoop, tmp_path_factory: pytest.TempPathFactory) -> Killed:
-    subprocess.run(["make", "--silent", "archive"], cwd=REPOSITORY, check=True)
-    folder = tmp_path_factory.mktemp("killed")
-    raw, lake = folder / "raw", folder / "lake"
-    assert riskloom("simulate", "--raw", str(raw), "--people", PEOPLE).returncode == 0
-    ended = riskloom("run", "conf/demo.yaml", "--raw", str(raw), "--lake", str(lake), "--to", "build_features")
-    assert ended.returncode == 0, ended.stderr[-3000:]
+def lakes(hadoop: Hadoop, local_run: Path) -> Killed:
+    lake = local_run / "lake"
     names = ("killed", "alone")
     sources = [(REPOSITORY / "build/archive", "riskloom")]
     sources += [(lake, f"{name}/lake") for name in names]
@@ -54,7 +49,7 @@ def lakes(hadoop: Hadoop, tmp_path_factory: pytest.TempPathFactory) -> Killed:
     for source, target in sources:
         command = [sys.executable, str(PUT), str(source), f"{hadoop.default_fs}/{target}"]
         subprocess.run(command, check=True, capture_output=True)
-    study = Study(hadoop, f"{hadoop.default_fs}/raw", "", folder)
+    study = Study(hadoop, f"{hadoop.default_fs}/raw", "", local_run)
     return Killed(*(replace(study, lake=f"{hadoop.default_fs}/{name}/lake") for name in names))
 
 

@@ -15,20 +15,12 @@ from features.contract.errors import ExitCode
 from features.contract.paths import Location
 from features.contract.runs import Runs
 from jobs.stages import STAGES
-from tests.cluster.conftest import Hadoop
+from tests.cluster.conftest import SMALL, Hadoop
 from tests.command import REPOSITORY, RISKLOOM, bare_environment, options, published, riskloom, sorted_rows
 from tests.planted import leaks
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(2400)]  # ten stages, each an application of its own
 PUT = REPOSITORY / "deploy/hadoop/put.py"
-PEOPLE = "400"
-SMALL = options(
-    "--set",
-    "tasks.0.model.epochs=4",
-    "tasks.0.model.single_modality=false",
-    "tasks.0.model.dropout=0",
-    "genomics.relatives.minimum_kinship=0.1",
-)
 CHANGING = {"run_id", "scored_at", "model_version"}
 RISK_COLUMNS = ["risk", "risk_low", "risk_high"]
 
@@ -70,20 +62,14 @@ class Study:
 
 
 @pytest.fixture(scope="module")
-def study(hadoop: Hadoop, tmp_path_factory: pytest.TempPathFactory) -> Study:
-    """Simulate, run locally, and put raw zone, identity key and archives on HDFS."""
-    subprocess.run(["make", "--silent", "archive"], cwd=REPOSITORY, check=True)
-    folder = tmp_path_factory.mktemp("study")
-    raw, local = folder / "raw", folder / "lake"
-    simulated = riskloom("simulate", "--raw", str(raw), "--people", PEOPLE)
-    assert simulated.returncode == 0, simulated.stderr
-    ended = riskloom("run", "conf/demo.yaml", "--raw", str(raw), "--lake", str(local), *SMALL)
-    assert ended.returncode == 0, ended.stderr[-3000:]
+def study(hadoop: Hadoop, local_run: Path) -> Study:
+    """The raw zone, the identity key and the archives on HDFS."""
+    raw, local = local_run / "raw", local_run / "lake"
     archives = REPOSITORY / "build/archive"
     for source, target in ((archives, "riskloom"), (raw, "raw"), (Path(f"{local}.keys"), "lake.keys")):
         command = [sys.executable, str(PUT), str(source), f"{hadoop.default_fs}/{target}"]
         subprocess.run(command, check=True, capture_output=True)
-    return Study(hadoop, f"{hadoop.default_fs}/raw", f"{hadoop.default_fs}/lake", folder)
+    return Study(hadoop, f"{hadoop.default_fs}/raw", f"{hadoop.default_fs}/lake", local_run)
 
 
 def test_all_ten_stages_run_in_containers_and_every_table_is_the_local_one(study: Study) -> None:
