@@ -19,8 +19,9 @@ def _reads(settings: Settings) -> list[str]:
     imaging = ["series", "images"] if settings.imaging else []
     wanted = [task.features.genomics for task in settings.tasks]
     scores = ["polygenic_scores", "score_matches"] if any(chosen and chosen.scores for chosen in wanted) else []
+    known = settings.genomics and settings.genomics.relatives
     together = any(task.split.relatives_together for task in settings.tasks)
-    relatives = ["kinship", "families"] if together else []
+    relatives = ["kinship", "families"] if known and together else []
     return ["persons", "observation_periods", "events", *genomics, *scores, *relatives, *imaging]
 
 

@@ -9,11 +9,12 @@ from jobs.script import main
 def _body(context: Context) -> Written:
     from features.genomics.relatives import relate_genomes
 
-    work = context.work("relate_genomes", context.run_id)
+    folder = context.lake / "_work/relate_genomes"
+    folder.delete()  # what a killed one left
     try:
-        return relate_genomes(context.spark, context.lake, context.runs, context.settings, work)
+        return relate_genomes(context.spark, context.lake, context.runs, context.settings, folder)
     finally:
-        work.delete()
+        folder.delete()
 
 
 def _writes(settings: Settings) -> list[str]:

@@ -10,7 +10,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as sf
 
 from features.assembly.files import Group, count_groups, one_group, place, rows_per_file, write_files
-from features.assembly.gates import check_codes, check_outcome
+from features.assembly.gates import check_codes, check_outcome, check_split
 from features.assembly.inputs import check_task, read_inputs
 from features.assembly.manifest import by_split, describe, open_version, plan_bytes, read_back
 from features.assembly.modalities import modality_types, row_bytes, with_features
@@ -72,6 +72,7 @@ def _build_training(study: Study, whole: Written) -> tuple[bytes, Counts]:
     version = _write(study, frame.withColumn("weight", sf.lit(1.0).cast("float")), table, count_groups(cohort))
     files = read_back(study, table.path, version)
     splits = by_split(files)
+    check_split(splits, task)
     check_outcome(splits, task)
     manifest = describe(study, open_version(study, table.path, version), files).to_bytes()
     whole.tables[table.path] = version

@@ -46,6 +46,17 @@ def check_outcome(splits: Mapping[str, Mapping[str, Any]], task: TaskSettings) -
             )
 
 
+def check_split(splits: Mapping[str, Mapping[str, Any]], task: TaskSettings) -> None:
+    """A family as large as the cohort, which chance makes of few variants, leaves a part of the split empty."""
+    shares = {"train": 1.0, "tuning": task.split.tuning, "held_out": task.split.held_out}
+    for split, share in shares.items():
+        if task.split.relatives_together and share and not splits[split]["rows"]:
+            raise DataGateError(
+                f"task {task.name}: nobody is left for {split} once relatives are together; look at the largest "
+                "family (riskloom show families), and raise genomics.relatives.minimum_kinship"
+            )
+
+
 def _nearest(code: str, known: list[str]) -> str:
     close = difflib.get_close_matches(code, known, n=3)
     return f"; there are {', '.join(close)}" if close else ""

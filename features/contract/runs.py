@@ -65,11 +65,11 @@ class Runs:
         return None if run is None else run.wrote[output]
 
     def publisher(self, output: str) -> Run | None:
-        """The successful run that names the highest version of a table, whatever hosts' clocks say;
-        of an output without versions, the last one."""
+        """The successful run that names the highest version of a table, whatever hosts' clocks say; the last one
+        of several (no rows over no rows make no version), and of an output without versions."""
         writers = [run for run in self.successes() if output in run.wrote]
         if all(run.wrote[output].isdigit() for run in writers):
-            return max(writers, key=lambda run: int(run.wrote[output]), default=None)
+            return max(reversed(writers), key=lambda run: int(run.wrote[output]), default=None)
         return writers[-1]
 
     def version(self, table: str) -> int:

@@ -141,10 +141,19 @@ class QualitySettings(Section):
 class RelativesSettings(Section):
     """Pairs of people with a KING kinship of `minimum_kinship` or more are relatives: 0.0884 is the second degree
     (0.354 one person twice, 0.177 the first, 0.0442 the third). It is estimated from all autosomal variants that
-    may be used, but from about `most_variants` of them, by a hash, where there are more."""
+    may be used, but from about `most_variants` of them, by a hash, where there are more. A pair with fewer than
+    `minimum_variants` called in both is not compared: of strangers, a hundred variants make one pair in ten
+    relatives of the second degree, 1,200 one in ten thousand."""
 
     minimum_kinship: Annotated[float, Field(gt=0, le=0.5)] = 0.0884
+    minimum_variants: Positive = 1_000
     most_variants: Positive = 100_000
+
+    @model_validator(mode="after")
+    def _has_enough(self) -> Self:
+        if self.most_variants < 2 * self.minimum_variants:
+            raise ValueError("most_variants: expected at least twice minimum_variants")
+        return self
 
 
 class GenomicsSettings(Section):

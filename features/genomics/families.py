@@ -6,22 +6,22 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-ENDS = ["person_key_1", "person_key_2"]
 SCHEMA = pa.schema([("person_key", pa.string()), ("family", pa.string()), ("unrelated", pa.bool_())])
 Edges = npt.NDArray[np.int64]
 
 
 def families(pairs: DataFrame) -> DataFrame:
-    """`person_key, family, unrelated` of everyone in `pairs` (`person_key_1, person_key_2`).
+    """`person_key, family, unrelated` of everyone in `pairs` (`person_key_1, usable_1, person_key_2, usable_2`).
 
-    `family` is the smallest key of those who are joined by any chain of pairs. One task sees all pairs, which are
-    few: it holds some hundred bytes a pair, and the driver nothing.
+    `family` is the smallest key of those who are joined by any chain of pairs. `unrelated` are some of those who
+    are usable. One task sees all pairs, which are few: it holds some hundred bytes a pair, and the driver nothing.
     """
-    ends = pairs.select(ENDS).coalesce(1)
+    ends = pairs.select(*(f"{name}_{end}" for end in (1, 2) for name in ("person_key", "usable"))).coalesce(1)
     return ends.mapInArrow(_families, "person_key string, family string, unrelated boolean")
 
 
@@ -30,12 +30,29 @@ def _families(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     if not found:
         return
     table = pa.Table.from_batches(found)
-    ends = np.stack([table[name].to_numpy().astype(str) for name in ENDS])
-    people, edges = np.unique(ends, return_inverse=True)
-    edges = edges.reshape(2, -1)
-    names = people[first_of_component(len(people), edges)]
-    alone = unrelated(len(people), edges)
-    yield pa.RecordBatch.from_arrays([pa.array(people), pa.array(names), pa.array(alone)], schema=SCHEMA)
+    people, edges = _numbered(pa.concat_arrays(table["person_key_1"].chunks + table["person_key_2"].chunks))
+    usable = np.zeros(len(people), bool)
+    for end, own in enumerate(edges, start=1):
+        usable[own] = table[f"usable_{end}"].to_numpy()
+    alone = usable.copy()
+    alone[usable] = unrelated(*_among(usable, edges))
+    names = people.take(pa.array(first_of_component(len(people), edges)))
+    yield pa.RecordBatch.from_arrays([people, names, pa.array(alone)], schema=SCHEMA)
+
+
+def _numbered(ends: pa.Array) -> tuple[pa.Array, Edges]:
+    """The people in order, and the pairs by their numbers: (2, n)."""
+    encoded = ends.dictionary_encode()
+    order = pc.sort_indices(encoded.dictionary).to_numpy()
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    return encoded.dictionary.take(pa.array(order)), rank[encoded.indices.to_numpy()].reshape(2, -1)
+
+
+def _among(chosen: npt.NDArray[np.bool_], edges: Edges) -> tuple[int, Edges]:
+    """How many are chosen, and the edges between them by new numbers."""
+    inside = edges[:, chosen[edges].all(0)]
+    return int(chosen.sum()), (np.cumsum(chosen) - 1)[inside]
 
 
 def first_of_component(people: int, edges: Edges) -> npt.NDArray[np.int64]:

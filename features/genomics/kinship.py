@@ -8,6 +8,7 @@ tiles, a task takes one tile beside others, and only relatives leave it.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial, reduce
 
 import numpy as np
 import numpy.typing as npt
@@ -17,17 +18,19 @@ import pyarrow.parquet as pq
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as sf
 
+from features.contract.errors import ClusterError
 from features.contract.paths import Location
 from features.genomics.packing import MISSING, Codes, packed_size, unpack
+from features.lake import MOST_BROADCAST_ROWS
 
 TILE_BYTES = 256
 """1,024 people: what a product of matrices of two tiles takes fits a task."""
 VARIANTS_AT_ONCE = 2048
-_BIN_BYTES = 32 << 20
+_BIN_BYTES, _ROW_BYTES = 32 << 20, 300
+"""What a task may hold of a bin, and what a row takes beside its calls."""
 _TILE = ["sample_block", "tile"]
 
 Counts = npt.NDArray[np.float64]
-Flags = npt.NDArray[np.bool_]
 
 
 class Relation(StrEnum):
@@ -100,57 +103,61 @@ def kinship(counts: PairCounts) -> Counts:
     return np.where(fewer > 0, found, np.nan)
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class Tile:
-    """People of a block from sample number `tile` times 4 TILE_BYTES on."""
+    """So many people of a block, from sample number `number` times 4 TILE_BYTES on."""
 
     sample_block: str
-    tile: int
+    number: int
+    people: int
 
     @property
     def first(self) -> int:
-        return self.tile * TILE_BYTES * 4
+        return self.number * TILE_BYTES * 4
 
 
-def tiles_of(kept: Mapping[str, Flags]) -> list[Tile]:
-    """The tiles that have somebody who is kept, in order."""
-    found = [
-        Tile(block, number)
-        for block, flags in kept.items()
-        for number in range(-(-len(flags) // (TILE_BYTES * 4)))
+def tiles_of(people: Mapping[str, int]) -> list[Tile]:
+    """The tiles of blocks of so many people; a block has its own, however few it has."""
+    whole = TILE_BYTES * 4
+    return [
+        Tile(block, number, min(whole, size - first))
+        for block, size in sorted(people.items())
+        for number, first in enumerate(range(0, size, whole))
     ]
-    return sorted(tile for tile in found if _kept(kept, tile).any())
 
 
-def write_tiles(genotypes: DataFrame, variants: DataFrame, people: Mapping[str, int], folder: Location) -> None:
-    """The calls of these variants (`variant_key`) by tile: `bin, variants, calls`, one file a tile below `folder`.
+def write_tiles(
+    genotypes: DataFrame, variants: DataFrame, number: int, people: Mapping[str, int], folder: Location
+) -> None:
+    """The calls of these variants (`variant_key`, so many) by tile: `bin, variants, calls`, one file a tile below
+    `folder`.
 
     A bin holds the same variants in the same order in all tiles; calls (variants x bytes of a tile) are missing
     where a block has no row. `people` is how many each block has.
     """
-    width = sum(map(packed_size, people.values()))
-    per_bin = min(max(_BIN_BYTES // width, 64), VARIANTS_AT_ONCE)
-    bins = -(-variants.count() // per_bin)
+    variants = sf.broadcast(variants) if number <= MOST_BROADCAST_ROWS else variants
+    per_variant = sum(packed_size(size) + _ROW_BYTES for size in people.values())
+    bins = -(-number // min(max(_BIN_BYTES // per_variant, 1), VARIANTS_AT_ONCE))
     rows = genotypes.select("variant_key", "sample_block", "calls").join(variants, "variant_key")
     binned = rows.withColumn("bin", sf.pmod(sf.xxhash64("variant_key"), sf.lit(bins)).cast("int"))
     schema = "sample_block string, tile int, bin int, variants int, calls binary"
-    tiles = binned.groupBy("bin").applyInPandas(_tiles_of_bin, schema)
+    tiles = binned.groupBy("bin").applyInPandas(partial(_tiles_of_bin, dict(people)), schema)
     tiles.repartition(*_TILE).write.partitionBy(*_TILE).mode("overwrite").parquet(folder.uri)
 
 
-def _tiles_of_bin(rows: pd.DataFrame) -> pd.DataFrame:
-    """A bin's rows of all blocks, cut into tiles."""
-    variants, places = np.unique(rows["variant_key"].to_numpy(str), return_inverse=True)
+def _tiles_of_bin(people: Mapping[str, int], rows: pd.DataFrame) -> pd.DataFrame:
+    """A bin's rows cut into tiles, those of blocks that have no row in it too."""
+    places, variants = pd.factorize(rows["variant_key"], sort=True)
+    calls, own = rows["calls"].to_numpy(), rows.groupby("sample_block").indices
     found = []
-    blocks, calls = rows["sample_block"].to_numpy(str), rows["calls"].to_numpy()
-    for block in np.unique(blocks):
-        own = np.flatnonzero(blocks == block)
-        packed = np.frombuffer(b"".join(calls[own]), np.uint8).reshape(len(own), -1)
-        whole = np.full((len(variants), packed.shape[1]), 0xFF, np.uint8)
-        whole[places[own]] = packed
-        for number, start in enumerate(range(0, packed.shape[1], TILE_BYTES)):
+    for block, size in people.items():
+        whole = np.full((len(variants), packed_size(size)), 0xFF, np.uint8)
+        if block in own:
+            packed = np.frombuffer(b"".join(calls[own[block]]), np.uint8)
+            whole[places[own[block]]] = packed.reshape(-1, whole.shape[1])
+        for number, start in enumerate(range(0, whole.shape[1], TILE_BYTES)):
             piece = whole[:, start : start + TILE_BYTES].tobytes()
-            found.append((str(block), number, int(rows["bin"].iloc[0]), len(variants), piece))
+            found.append((block, number, int(rows["bin"].iloc[0]), len(variants), piece))
     return pd.DataFrame(found, columns=[*_TILE, "bin", "variants", "calls"])
 
 
@@ -166,12 +173,17 @@ PAIR = pa.schema(
 )
 
 
-def related_pairs(frame: DataFrame, kept: Mapping[str, Flags], folder: Location, minimum: float) -> DataFrame:
-    """PAIR rows of all pairs of people who are kept, with a kinship of `minimum` or more, from what `write_tiles`
-    left in `folder`. `frame` has a column `id`, the number of a tile of `tiles_of(kept)`, each of which takes
-    itself and half of the others: so no pair comes twice and every tile has as much to do."""
+def related_pairs(
+    frame: DataFrame, people: Mapping[str, int], folder: Location, minimum: float, variants: int
+) -> DataFrame:
+    """PAIR rows of all pairs of people with a kinship of `minimum` or more and that many variants called in both,
+    from what `write_tiles` left in `folder`; and of whoever has fewer called, as a pair with themselves.
+
+    `frame` has a column `id`, the number of a tile of `tiles_of(people)`, each of which takes itself and half of
+    the others: so no pair comes twice and every tile has as much to do.
+    """
     ddl = ", ".join(f"{field.name} {_SPARK[field.type]}" for field in PAIR)
-    return frame.mapInArrow(_Pairs(dict(kept), tiles_of(kept), folder, minimum), ddl)
+    return frame.mapInArrow(_Pairs(tiles_of(people), folder, minimum, variants), ddl)
 
 
 _SPARK = {pa.string(): "string", pa.int32(): "int", pa.int64(): "bigint", pa.float64(): "double"}
@@ -181,10 +193,10 @@ _SPARK = {pa.string(): "string", pa.int32(): "int", pa.int64(): "bigint", pa.flo
 class _Pairs:
     """The function that each task runs: numbers of tiles in, pairs of relatives out."""
 
-    kept: dict[str, Flags]
     tiles: Sequence[Tile]
     folder: Location
     minimum: float
+    variants: int
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
@@ -192,40 +204,36 @@ class _Pairs:
                 yield from self._of_tile(number)
 
     def _of_tile(self, number: int) -> Iterator[pa.RecordBatch]:
-        own = self._read(self.tiles[number])
-        for other in opposite(number, len(self.tiles)):
-            calls = own if other == number else self._read(self.tiles[other])
-            counts = self._count(own, calls)
-            if counts is not None:
-                yield self._related(self.tiles[number], self.tiles[other], counts)
+        tile = self.tiles[number]
+        own = self._read(tile)
+        for step in opposite(number, len(self.tiles)):
+            other = self.tiles[step]
+            calls = own if other == tile else self._read(other)
+            pairs = (
+                count_pairs(unpack(own[place], tile.people), unpack(calls[place], other.people)) for place in own
+            )
+            yield self._related(tile, other, reduce(PairCounts.__add__, pairs))
 
     def _read(self, tile: Tile) -> dict[int, npt.NDArray[np.uint8]]:
-        """Packed calls of a tile by bin: (variants, bytes)."""
-        below = self.folder / f"sample_block={tile.sample_block}/tile={tile.tile}"
+        """Packed calls of a tile by bin: (variants, bytes). All tiles have the same bins."""
+        below = self.folder / f"sample_block={tile.sample_block}/tile={tile.number}"
         found = {}
         for file in below.files():
             with (below / file.path).open() as stream:
                 rows = pq.read_table(stream, columns=["bin", "variants", "calls"])
             for place, variants, calls in zip(*(column.to_pylist() for column in rows.columns), strict=True):
                 found[place] = np.frombuffer(calls, np.uint8).reshape(variants, -1)
+        if not found:
+            raise ClusterError(
+                f"{below.uri}: what this job had put there is gone; let no other process clean the lake"
+            )
         return found
 
-    def _count(
-        self, first: dict[int, npt.NDArray[np.uint8]], second: dict[int, npt.NDArray[np.uint8]]
-    ) -> PairCounts | None:
-        """Over the bins that both tiles have; None where there is none."""
-        total = None
-        for place in sorted(first.keys() & second.keys()):
-            counts = count_pairs(*(unpack(calls, calls.shape[1] * 4) for calls in (first[place], second[place])))
-            total = counts if total is None else total + counts
-        return total
-
     def _related(self, first: Tile, second: Tile, counts: PairCounts) -> pa.RecordBatch:
-        rows, columns = _kept(self.kept, first), _kept(self.kept, second)
-        found = kinship(counts)[: len(rows), : len(columns)]
-        close = (found >= self.minimum) & rows[:, None] & columns
+        found = kinship(counts)
+        close = (found >= self.minimum) & (counts.both >= self.variants)
         if first == second:
-            close = np.triu(close, 1)
+            close = np.triu(close, 1) | np.diag(counts.both.diagonal() < self.variants)
         one, other = np.nonzero(close)
         return pa.RecordBatch.from_arrays(
             [
@@ -253,8 +261,3 @@ def relation(value: Column) -> Column:
     for name, smallest in reversed(SMALLEST_KINSHIP.items()):
         found = sf.when(value >= smallest, name.value).otherwise(found)
     return found
-
-
-def _kept(kept: Mapping[str, Flags], tile: Tile) -> Flags:
-    """Who of a tile is kept."""
-    return kept[tile.sample_block][tile.first : tile.first + TILE_BYTES * 4]

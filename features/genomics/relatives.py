@@ -1,9 +1,8 @@
 """Relatives among the people with a genome: `kinship` has their pairs, `families` whom such pairs join."""
 
 import logging
-from collections.abc import Mapping
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as sf
 
 from features.contract.errors import ConfigError, DataGateError
@@ -11,40 +10,50 @@ from features.contract.paths import Location
 from features.contract.runs import Runs
 from features.contract.schemas import FAMILIES, KINSHIP
 from features.contract.settings import GenomicsSettings, RelativesSettings, Settings
-from features.genomics.blocks import by_block
 from features.genomics.families import families
-from features.genomics.kinship import Flags, Relation, related_pairs, relation, tiles_of, write_tiles
+from features.genomics.kinship import Relation, related_pairs, relation, tiles_of, write_tiles
 from features.genomics.quality_control import check_current as check_quality
 from features.lake import Written, read_table, read_version, write_table
 
 log = logging.getLogger("riskloom")
 SECTION = "genomics.relatives"
 AUTOSOME = "^([1-9]|1[0-9]|2[0-2])$"
+MOST_PAIRS_A_PERSON = 20
 _PLACE = ("sample_block", "sample_index", "person_key")
 
 
-def relate_genomes(spark: SparkSession, lake: Location, runs: Runs, settings: Settings, work: Location) -> Written:
-    """Write `kinship` and `families` of the people and variants that may be used; nothing is published here.
+def relate_genomes(
+    spark: SparkSession, lake: Location, runs: Runs, settings: Settings, folder: Location
+) -> Written:
+    """Write `kinship` and `families` of everyone with a genome, by the variants that may be used; nothing is
+    published here.
 
-    What the tasks share lies in `work` meanwhile. Raises DataGateError where no autosomal variant may be used.
+    Whose sample may not be used is compared too, for the person may be in a study by other data. What the tasks
+    share lies in `folder` meanwhile. Raises DataGateError where there are too few variants, or so many pairs that
+    chance must have made them.
     """
     genomics, wanted = _sections(settings)
     check_quality(runs, genomics)
-    tables = {name: read_table(spark, lake, runs, table) for name, table in genomics.usable.items()}
-    kept = _kept(read_table(spark, lake, runs, "samples"), tables["samples"])
-    variants, number = _chosen(tables["variants"], wanted)
-    tiles = tiles_of(kept)
-    people = sum(int(flags.sum()) for flags in kept.values())
-    log.info("kinship: %s people, %s variants, %d tiles of people", f"{people:,}", f"{number:,}", len(tiles))
-    folder = work / "tiles"
-    write_tiles(tables["genotypes"], variants, {block: len(flags) for block, flags in kept.items()}, folder)
-    numbers = spark.range(0, len(tiles), 1, len(tiles))
-    pairs = _named(related_pairs(numbers, kept, folder, wanted.minimum_kinship), tables["samples"])
-    versions = {KINSHIP.path: write_table(pairs, lake, KINSHIP)}
-    pairs = read_version(spark, lake, KINSHIP.path, versions[KINSHIP.path])
-    versions[FAMILIES.path] = write_table(families(pairs), lake, FAMILIES)
-    found = read_version(spark, lake, FAMILIES.path, versions[FAMILIES.path])
-    return Written(versions, {"people": people, "variants": number} | _counts(pairs, found, people) | _key(wanted))
+    variants, genotypes, usable = (read_table(spark, lake, runs, table) for table in genomics.usable.values())
+    samples = read_table(spark, lake, runs, "samples")
+    people = {row["sample_block"]: row["count"] for row in samples.groupBy("sample_block").count().collect()}
+    keys, number = _chosen(variants, wanted)
+    tiles = len(tiles_of(people))
+    log.info("kinship: %s people, %s variants, %d tiles", f"{sum(people.values()):,}", f"{number:,}", tiles)
+    write_tiles(genotypes, keys, number, people, folder)
+    tasks = spark.range(0, tiles, 1, tiles)
+    found = related_pairs(tasks, people, folder, wanted.minimum_kinship, wanted.minimum_variants).persist()
+    try:
+        not_compared = _check(found, sum(people.values()))
+        pairs = _named(found.filter(~_alone()), samples)
+        versions = {KINSHIP.path: write_table(pairs, lake, KINSHIP)}
+    finally:
+        found.unpersist()
+    kinship = read_version(spark, lake, KINSHIP.path, versions[KINSHIP.path])
+    versions[FAMILIES.path] = write_table(families(_with_usable(kinship, usable)), lake, FAMILIES)
+    named = read_version(spark, lake, FAMILIES.path, versions[FAMILIES.path])
+    counts = {"people": sum(people.values()), "not_compared": not_compared, "variants": number}
+    return Written(versions, counts | _key(wanted) | _counts(kinship, named, usable))
 
 
 def check_current(runs: Runs, genomics: GenomicsSettings) -> None:
@@ -52,7 +61,10 @@ def check_current(runs: Runs, genomics: GenomicsSettings) -> None:
     made = runs.publisher(FAMILIES.path)
     if genomics.relatives is None or made is None:  # a table that is not there is missed by who reads it
         return
-    same_tables = all(made.read.get(table) == runs.version(table) for table in genomics.usable.values())
+    check_quality(runs, genomics)
+    same_tables = all(
+        made.read.get(table) == runs.version(table) for table in {*genomics.usable.values(), "samples"}
+    )
     if not same_tables or made.counts.get("settings") != _key(genomics.relatives)["settings"]:
         why = "by other settings" if same_tables else "before the genomes were last ingested or judged"
         raise DataGateError(f"{SECTION}: families was made {why}; run relate_genomes first")
@@ -68,24 +80,44 @@ def _key(wanted: RelativesSettings) -> dict[str, object]:
     return {"settings": wanted.model_dump_json()}
 
 
-def _kept(samples: DataFrame, usable: DataFrame) -> Mapping[str, Flags]:
-    """Which samples of each block may be used."""
-    marked = samples.join(usable.select("person_key", sf.lit(1).alias("kept")), "person_key", "left")
-    return {block: flags == 1 for block, flags in by_block(marked, sf.coalesce("kept", sf.lit(0))).items()}
-
-
 def _chosen(variants: DataFrame, wanted: RelativesSettings) -> tuple[DataFrame, int]:
     """`variant_key` of the autosomal variants, of about `most_variants` where there are more, and how many."""
     found = variants.filter(sf.col("contig").rlike(AUTOSOME)).select("variant_key")
     number = found.count()
+    if number < wanted.minimum_variants:
+        raise DataGateError(
+            f"{SECTION}: {number:,} variants of autosomes may be used, expected at least minimum_variants, "
+            f"{wanted.minimum_variants:,}: from fewer, chance makes strangers relatives"
+        )
     if number > wanted.most_variants:
         parts = 1 << 32
         place = sf.pmod(sf.xxhash64(sf.lit(SECTION), "variant_key"), sf.lit(parts))
         found = found.filter(place < int(parts * wanted.most_variants / number))
         number = found.count()
-    if not number:
-        raise DataGateError(f"{SECTION}: no variant of an autosome may be used, and kinship is told by those")
     return found, number
+
+
+def _check(found: DataFrame, people: int) -> int:
+    """How many people have too few calls to be compared; DataGateError for more pairs than relatives can be."""
+    alone, pairs = found.agg(_number(_alone()), _number(~_alone())).collect()[0]
+    if alone:
+        log.warning("%d people have too few calls (minimum_variants) and were not compared", alone)
+    if pairs > MOST_PAIRS_A_PERSON * people:
+        raise DataGateError(
+            f"{SECTION}: {pairs:,} pairs among {people:,} people cannot all be relatives; raise minimum_kinship "
+            "or minimum_variants, and look whether quality control leaves common variants"
+        )
+    return int(alone)
+
+
+def _alone() -> Column:
+    """No pair, but a person with too few calls."""
+    same = [sf.col(f"{name}_1") == sf.col(f"{name}_2") for name in ("sample_block", "sample_index")]
+    return same[0] & same[1]
+
+
+def _number(flag: Column) -> Column:
+    return sf.coalesce(sf.sum(flag.cast("int")), sf.lit(0))
 
 
 def _named(pairs: DataFrame, samples: DataFrame) -> DataFrame:
@@ -103,14 +135,20 @@ def _named(pairs: DataFrame, samples: DataFrame) -> DataFrame:
     return pairs.withColumns(ordered | {"relation": relation(sf.col("kinship"))}).select(KINSHIP.schema.names)
 
 
-def _counts(pairs: DataFrame, found: DataFrame, people: int) -> dict[str, object]:
+def _with_usable(pairs: DataFrame, usable: DataFrame) -> DataFrame:
+    """The pairs with `usable_1` and `usable_2`: whether quality control left that person's sample."""
+    for end in (1, 2):
+        left = usable.select(sf.col("person_key").alias(f"person_key_{end}"), sf.lit(True).alias(f"usable_{end}"))
+        pairs = pairs.join(left, f"person_key_{end}", "left").fillna(False, [f"usable_{end}"])
+    return pairs
+
+
+def _counts(pairs: DataFrame, found: DataFrame, usable: DataFrame) -> dict[str, object]:
     by_relation = {row["relation"]: row["count"] for row in pairs.groupBy("relation").count().collect()}
-    sizes = found.agg(
-        sf.count("*"),
-        sf.countDistinct("family"),
-        sf.coalesce(sf.sum((~sf.col("unrelated")).cast("int")), sf.lit(0)),
-    )
-    relatives, number, removed = sizes.collect()[0]
+    sizes = found.groupBy("family").agg(sf.count("*").alias("n"), _number(sf.col("unrelated")).alias("alone"))
+    columns = sf.count("*"), sf.sum("n"), sf.max("n"), sf.sum("alone")
+    number, relatives, largest, alone = (value or 0 for value in sizes.agg(*columns).collect()[0])
+    without = usable.join(found, "person_key", "left_anti").count()
     twice = by_relation.get(Relation.DUPLICATE, 0)
     if twice:
         log.warning(
@@ -120,5 +158,6 @@ def _counts(pairs: DataFrame, found: DataFrame, people: int) -> dict[str, object
         "pairs": {name.value: by_relation.get(name.value, 0) for name in Relation},
         "people_with_relatives": relatives,
         "families": number,
-        "unrelated": people - removed,
+        "largest_family": largest,
+        "unrelated": without + alone,
     }

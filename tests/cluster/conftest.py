@@ -17,6 +17,7 @@ SMALL = options(
     "tasks.0.model.single_modality=false",
     "tasks.0.model.dropout=0",
     "genomics.relatives.minimum_kinship=0.1",
+    "genomics.relatives.minimum_variants=300",
 )
 CLUSTER = REPOSITORY / "deploy/hadoop/cluster.py"
 

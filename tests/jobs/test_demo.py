@@ -25,6 +25,7 @@ SMALL = options(
     "tasks.0.model.epochs=3",
     "tasks.0.model.single_modality=false",
     "genomics.relatives.minimum_kinship=0.1",
+    "genomics.relatives.minimum_variants=300",
 )
 
 

@@ -15,7 +15,8 @@ import pytest
 from pyspark.sql import SparkSession
 
 from features.assembly import build_features
-from features.contract.errors import ConfigError
+from features.assembly.gates import check_split
+from features.contract.errors import ConfigError, DataGateError
 from features.contract.manifest import Manifest, manifest_path, plan_path, read_manifest, read_plan
 from features.contract.paths import Location
 from features.contract.runs import Run, Runs, append_run, open_delta
@@ -306,3 +307,10 @@ def test_relatives_are_kept_together_only_where_they_are_known(
     document["genomics"]["relatives"] = None
     with pytest.raises(ConfigError, match=r"tasks\.whole\.split\.relatives_together: set genomics\.relatives"):
         build_features(spark, lake, Runs.read(lake), Settings.model_validate(document))
+
+
+def test_a_family_of_everyone_leaves_nobody_to_learn_from(settings: Settings) -> None:
+    task, empty = settings.task("whole"), {"train": {"rows": 0}, "tuning": {"rows": 9}, "held_out": {"rows": 9}}
+    with pytest.raises(DataGateError, match="task whole: nobody is left for train once relatives are together"):
+        check_split(empty, task)
+    check_split(empty, settings.task("curve"))  # which does not ask for it

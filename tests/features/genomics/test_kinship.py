@@ -8,18 +8,20 @@ from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
-from features.contract.errors import ConfigError, DataGateError
+from features.contract.errors import ClusterError, ConfigError, DataGateError
 from features.contract.paths import Location
 from features.contract.persons import PersonKeyer
 from features.contract.runs import Run, Runs
 from features.contract.settings import GenomicsSettings, QualitySettings, RelativesSettings, Settings
-from features.genomics.kinship import PairCounts, count_pairs, kinship, opposite
+from features.genomics import kinship as kinships
+from features.genomics.kinship import PairCounts, Tile, _Pairs, count_pairs, kinship, opposite
 from features.genomics.quality_control import control_quality
-from features.genomics.relatives import check_current, relate_genomes
+from features.genomics.relatives import _check, check_current, relate_genomes
 from features.lake import Written
 from tests.features.genomics.conftest import Ingest, WriteVcf
 
@@ -63,19 +65,22 @@ def records(codes: np.ndarray) -> list[str]:
 def relate(spark: SparkSession, lake: Location, raw: Path, tmp_path: Path, ingest: Ingest) -> Relate:
     """Ingest the VCF files, judge them, and find the relatives; the tables by name."""
 
-    def run(relatives: RelativesSettings) -> tuple[Written, dict[str, pd.DataFrame]]:
-        genomics = GenomicsSettings(paths=["*.vcf"], build="GRCh37", quality=LIMITS, relatives=relatives)
+    def run(
+        relatives: RelativesSettings, quality: QualitySettings | None = LIMITS
+    ) -> tuple[Written, dict[str, pd.DataFrame]]:
+        genomics = GenomicsSettings(paths=["*.vcf"], build="GRCh37", quality=quality, relatives=relatives)
         settings = Settings.model_construct(
             name="tests", raw=Location.parse(str(raw)).uri, lake=lake.uri, genomics=genomics
         )
         versions = dict(ingest(genomics)[0].tables)
         runs = SimpleNamespace(version=versions.__getitem__, publisher=lambda _: None)
-        versions |= control_quality(spark, lake, runs, settings, None).tables  # type: ignore[arg-type]
+        if quality:
+            versions |= control_quality(spark, lake, runs, settings, None).tables  # type: ignore[arg-type]
         work = Location.parse(str(tmp_path / "work"))
         written = relate_genomes(spark, lake, runs, settings, work)  # type: ignore[arg-type]
         return written, {
             table: DeltaTable(f"{lake.uri}/{table}", version=version).to_pandas()
-            for table, version in written.tables.items()
+            for table, version in (versions | written.tables).items()
         }
 
     return run
@@ -83,8 +88,9 @@ def relate(spark: SparkSession, lake: Location, raw: Path, tmp_path: Path, inges
 
 @pytest.mark.skipif(shutil.which("plink2") is None, reason="plink2 is not installed")
 def test_pairs_counts_and_kinship_are_those_of_plink2(
-    relate: Relate, write_vcf: WriteVcf, tmp_path: Path, raw: Path, keyer: PersonKeyer
+    relate: Relate, write_vcf: WriteVcf, tmp_path: Path, keyer: PersonKeyer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(kinships, "VARIANTS_AT_ONCE", 50)  # five bins
     codes = simulated()
     whole = write_vcf("all.vcf", NAMES, records(codes))
     shutil.move(whole, tmp_path / "all.vcf")
@@ -95,7 +101,7 @@ def test_pairs_counts_and_kinship_are_those_of_plink2(
         if at not in range(*ABSENT.indices(len(PLACES)))
     ]
     write_vcf("small.vcf", NAMES[BIG:], small)
-    written, tables = relate(RelativesSettings(minimum_kinship=0.1))
+    written, tables = relate(RelativesSettings(minimum_kinship=0.1, minimum_variants=100))
 
     flags = "--make-king-table counts cols=id,nsnp,hethet,ibs0,ibs1,kinship --king-table-filter 0.1"
     read = f"plink2 --vcf {tmp_path}/all.vcf --mind 0.5 --out {tmp_path}/all".split()
@@ -123,7 +129,8 @@ def test_pairs_counts_and_kinship_are_those_of_plink2(
     found = both.set_index(pair)
     assert found.loc[tuple(sorted((keys[NAMES[TWIN]], keys[NAMES[-1]]))), "relation"] == "duplicate"
     assert found.loc[tuple(sorted((keys[NAMES[PARENT]], keys[NAMES[CHILD]]))), "relation"] == "first_degree"
-    assert keys["A-3"] not in set(both["person_key_1"]) | set(both["person_key_2"])  # left out by its call rate
+    assert keys["A-3"] not in set(both["person_key_1"]) | set(both["person_key_2"])  # hardly called
+    assert (written.counts["people"], written.counts["not_compared"]) == (len(NAMES), 1)
 
     families = tables["families"].set_index("person_key")
     assert set(families.index) == set(both["person_key_1"]) | set(both["person_key_2"])
@@ -136,21 +143,54 @@ def test_pairs_counts_and_kinship_are_those_of_plink2(
     plinks = len((tmp_path / "all.king.cutoff.in.id").read_text().splitlines()) - 1
     # Both are greedy; noise makes these pairs as tangled as no families are.
     assert 0.99 * plinks <= written.counts["unrelated"] <= len(NAMES) - 1  # type: ignore[operator]
-    assert written.counts["people"] == len(NAMES) - 1
     assert written.counts["pairs"]["duplicate"] == 1  # type: ignore[index]
 
 
 def test_of_many_variants_about_as_many_as_wanted_are_taken(relate: Relate, write_vcf: WriteVcf) -> None:
-    write_vcf("a.vcf", NAMES[:BIG][-60:], records(simulated()[:, BIG - 60 : BIG]))
-    written, tables = relate(RelativesSettings(most_variants=50))
-    assert 25 < written.counts["variants"] < 75  # type: ignore[operator]
-    assert (tables["kinship"]["n_variants"] <= written.counts["variants"]).all()
+    write_vcf("a.vcf", NAMES[:60], records(simulated()[:, BIG - 60 : BIG]))
+    written, tables = relate(RelativesSettings(most_variants=60, minimum_variants=20), quality=None)
+    assert 30 < written.counts["variants"] < 90  # type: ignore[operator]
+    assert len(tables["kinship"]) > 10
+    assert tables["kinship"]["n_variants"].between(20, written.counts["variants"]).all()
 
 
-def test_without_an_autosome_there_is_a_clear_word(relate: Relate, write_vcf: WriteVcf) -> None:
-    write_vcf("a.vcf", ["A-1", "A-2"], ["X 5000000 . A C . PASS . GT 0/1 1/1"])
-    with pytest.raises(DataGateError, match="no variant of an autosome may be used"):
-        relate(RelativesSettings())
+def test_a_sample_that_may_not_be_used_has_relatives_and_is_not_among_the_unrelated(
+    relate: Relate, write_vcf: WriteVcf, keyer: PersonKeyer
+) -> None:
+    rng = np.random.default_rng(3)
+    codes = np.repeat(rng.integers(0, 3, (len(PLACES), 2)), (2, 1), axis=1).astype(np.uint8)
+    codes[:120, 1] = 3
+    write_vcf("a.vcf", ["A-1", "A-2", "A-3"], records(codes))
+    written, tables = relate(RelativesSettings(minimum_kinship=0.3, minimum_variants=50))
+    twice, poor = keyer.person_key("A-1"), keyer.person_key("A-2")
+    assert tables["qc_samples"]["person_key"].isin([poor]).sum() == 0
+    assert tables["kinship"][["person_key_1", "person_key_2"]].to_numpy().tolist() == [sorted([twice, poor])]
+    assert tables["kinship"]["kinship"].tolist() == [0.5]
+    assert tables["families"].set_index("person_key")["unrelated"].to_dict() == {twice: True, poor: False}
+    assert (written.counts["unrelated"], written.counts["largest_family"]) == (2, 2)
+
+
+def test_too_few_variants_and_more_pairs_than_relatives_can_be_stop_the_job(
+    relate: Relate, write_vcf: WriteVcf
+) -> None:
+    write_vcf("a.vcf", NAMES[:60], records(simulated()[:, :60]))
+    with pytest.raises(DataGateError, match=r"220 variants of autosomes may be used, expected at least .* 221"):
+        relate(RelativesSettings(minimum_variants=221), quality=None)
+
+
+def test_chance_is_not_taken_for_kinship(spark: SparkSession) -> None:
+    rows = [("b", one, "b", other) for one in range(10) for other in range(one + 1)]
+    schema = "sample_block_1 string, sample_index_1 int, sample_block_2 string, sample_index_2 int"
+    found = spark.createDataFrame(rows, schema)
+    assert _check(found, 10) == 10  # pairs with themselves
+    with pytest.raises(DataGateError, match="45 pairs among 2 people cannot all be relatives"):
+        _check(found, 2)
+
+
+def test_a_tile_whose_files_are_gone_is_an_error(tmp_path: Path) -> None:
+    pairs = _Pairs([Tile("b", 0, 3)], Location.parse(str(tmp_path)), 0.1, 1)
+    with pytest.raises(ClusterError, match="what this job had put there is gone"):
+        next(pairs(iter([pa.RecordBatch.from_pydict({"id": [0]})])))
 
 
 def test_counts_of_a_pair_by_hand() -> None:
@@ -178,7 +218,7 @@ def test_families_of_other_genomes_or_settings_are_refused() -> None:
 
     def runs(read: dict[str, int], settings: str) -> Runs:
         start = pd.Timestamp("2026-01-01", tz="UTC").to_pydatetime()
-        made = {"variants": "1", "genotypes": "1", "samples": "1"}
+        made = dict.fromkeys(("variants", "genotypes", "samples"), "1")
         rows = [Run("a", "ingest_genomics", start, "c", "i", "v", finished=start, wrote=made)]
         found = {"families": "0", "kinship": "0"}
         rows.append(
