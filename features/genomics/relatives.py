@@ -19,6 +19,8 @@ log = logging.getLogger("riskloom")
 SECTION = "genomics.relatives"
 AUTOSOME = "^([1-9]|1[0-9]|2[0-2])$"
 MOST_PAIRS_A_PERSON = 20
+LARGE_FAMILY = 0.1
+"""Of all people: no real family of a cohort is that large."""
 _PLACE = ("sample_block", "sample_index", "person_key")
 
 
@@ -153,6 +155,12 @@ def _counts(pairs: DataFrame, found: DataFrame, usable: DataFrame) -> dict[str, 
     if twice:
         log.warning(
             "%d pairs of people have one genome: one person under two ids, or twins (riskloom show kinship)", twice
+        )
+    if largest > LARGE_FAMILY * usable.count():
+        log.warning(
+            "the largest family has %s people: chance, or a population of few founders, joins them; raise "
+            "minimum_kinship or minimum_variants",
+            f"{largest:,}",
         )
     return {
         "pairs": {name.value: by_relation.get(name.value, 0) for name in Relation},

@@ -88,7 +88,12 @@ def relate(spark: SparkSession, lake: Location, raw: Path, tmp_path: Path, inges
 
 @pytest.mark.skipif(shutil.which("plink2") is None, reason="plink2 is not installed")
 def test_pairs_counts_and_kinship_are_those_of_plink2(
-    relate: Relate, write_vcf: WriteVcf, tmp_path: Path, keyer: PersonKeyer, monkeypatch: pytest.MonkeyPatch
+    relate: Relate,
+    write_vcf: WriteVcf,
+    tmp_path: Path,
+    keyer: PersonKeyer,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(kinships, "VARIANTS_AT_ONCE", 50)  # five bins
     codes = simulated()
@@ -144,6 +149,7 @@ def test_pairs_counts_and_kinship_are_those_of_plink2(
     # Both are greedy; noise makes these pairs as tangled as no families are.
     assert 0.99 * plinks <= written.counts["unrelated"] <= len(NAMES) - 1  # type: ignore[operator]
     assert written.counts["pairs"]["duplicate"] == 1  # type: ignore[index]
+    assert "1 pairs of people have one genome" in caplog.text and "the largest family has" in caplog.text
 
 
 def test_of_many_variants_about_as_many_as_wanted_are_taken(relate: Relate, write_vcf: WriteVcf) -> None:

@@ -5,8 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from features.contract.config import load_settings
+from features.genomics.hwe import hwe_p
 from features.simulation.bgzip import bgzip
-from features.simulation.genomes import Contig, draw_genomes, missing_calls
+from features.simulation.genomes import Contig, draw_genomes, missing_calls, panel_dosages
 from features.simulation.vcf import vcf_header, vcf_lines
 
 ANCESTRY = np.random.default_rng(0).integers(0, 3, 600)
@@ -55,3 +57,15 @@ def test_bcftools_reads_the_genotypes_we_drew(contig: Contig, tmp_path: Path) ->
     drawn = [f"{a}/{b}" for a, b in zip(first, second, strict=True)]
     expected = ["./." if gone else call for gone, call in zip(missing[:, 5], drawn, strict=True)]
     assert rows[5].split("\t")[1:] == expected
+
+
+def test_the_limits_of_the_demo_leave_the_variants_that_it_uses() -> None:
+    """In 4,000 people a test of HWE sees three populations in one, which in the few of other tests it does not."""
+    settings = load_settings("conf/demo.yaml")
+    assert settings.genomics and settings.genomics.quality and settings.genomics.quality.minimum_hwe_mid_p
+    ancestry = np.random.default_rng(5).choice(3, 3600, p=[0.61, 0.25, 0.14])
+    dosages = panel_dosages(draw_genomes(ancestry, np.random.default_rng(6)))
+    counts = np.stack([(dosages == copies).sum(0) for copies in range(3)], axis=1).astype(np.int64)
+    _, mid_p = hwe_p(np.hstack([counts, np.zeros_like(counts[:, :2])]))
+    assert mid_p.min() < 1e-9  # what a study of one population may ask for
+    assert mid_p.min() > 1e5 * settings.genomics.quality.minimum_hwe_mid_p
