@@ -19,7 +19,7 @@ from tests.cluster.conftest import Hadoop
 from tests.cluster.test_study_on_yarn import PUT, Study
 from tests.command import REPOSITORY, RISKLOOM, bare_environment, options
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(2400)]  # the first here waits for the local run too
 # Long enough to be killed in the midst of it, which is done as soon as there is a checkpoint.
 LONG = options(
     "--set",
