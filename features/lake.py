@@ -12,6 +12,7 @@ import pyarrow as pa
 from delta.tables import DeltaTable
 from pyspark import SparkContext
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as sf
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from features.contract.errors import ClusterError
@@ -47,7 +48,6 @@ LOCAL_DEFAULTS = {
 
 ARROW_BATCH_BYTES = 16 << 20
 MOST_BROADCAST_ROWS = 1_000_000
-"""So many keys may go to every task, so that packed calls need not be shuffled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +122,11 @@ def write_table(
     if after > before + 1:  # no rows over no rows makes no commit at all
         raise ClusterError(f"table {table.path}: another writer committed beside this job; run it again")
     return after
+
+
+def broadcast_if_few(keys: DataFrame, number: int) -> DataFrame:
+    """Keys, of whom there are so many: if few, every task gets them, and what they are joined to is not shuffled."""
+    return sf.broadcast(keys) if number <= MOST_BROADCAST_ROWS else keys
 
 
 @contextmanager

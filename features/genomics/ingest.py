@@ -25,7 +25,7 @@ from features.genomics.roster import IDENTIFIER, Roster, read_roster
 from features.genomics.samples import summarise_samples
 from features.genomics.sexes import Sex, Sexes, of_people, read_sexes
 from features.genomics.summarise import summarise_variants
-from features.lake import MOST_BROADCAST_ROWS, Written, bounded_arrow_batches, read_version, write_table
+from features.lake import Written, bounded_arrow_batches, broadcast_if_few, read_version, write_table
 from features.quality import Balance, check, refused
 from features.raw_text import Split, plan_splits
 
@@ -97,8 +97,7 @@ def _without(accepted: DataFrame, doubles: DataFrame, number: int) -> DataFrame:
     """Few doubles are broadcast, so that the calls are not shuffled."""
     if number == 0:
         return accepted
-    losers = doubles.select(*PLACE)
-    losers = sf.broadcast(losers) if number <= MOST_BROADCAST_ROWS else losers
+    losers = broadcast_if_few(doubles.select(*PLACE), number)
     return accepted.join(losers, list(PLACE), "left_anti")
 
 

@@ -21,7 +21,7 @@ from pyspark.sql import functions as sf
 from features.contract.errors import ClusterError
 from features.contract.paths import Location
 from features.genomics.packing import MISSING, Codes, packed_size, unpack
-from features.lake import MOST_BROADCAST_ROWS
+from features.lake import broadcast_if_few
 
 TILE_BYTES = 256
 """1,024 people: what a product of matrices of two tiles takes fits a task."""
@@ -135,10 +135,11 @@ def write_tiles(
     A bin holds the same variants in the same order in all tiles; calls (variants x bytes of a tile) are missing
     where a block has no row. `people` is how many each block has.
     """
-    variants = sf.broadcast(variants) if number <= MOST_BROADCAST_ROWS else variants
     per_variant = sum(packed_size(size) + _ROW_BYTES for size in people.values())
     bins = -(-number // min(max(_BIN_BYTES // per_variant, 1), VARIANTS_AT_ONCE))
-    rows = genotypes.select("variant_key", "sample_block", "calls").join(variants, "variant_key")
+    rows = genotypes.select("variant_key", "sample_block", "calls").join(
+        broadcast_if_few(variants, number), "variant_key"
+    )
     binned = rows.withColumn("bin", sf.pmod(sf.xxhash64("variant_key"), sf.lit(bins)).cast("int"))
     schema = "sample_block string, tile int, bin int, variants int, calls binary"
     tiles = binned.groupBy("bin").applyInPandas(partial(_tiles_of_bin, dict(people)), schema)

@@ -33,7 +33,7 @@ from features.genomics.sample_table import read_rows
 from features.genomics.samples import KEYS, call_rate, sums_by_sample
 from features.genomics.sexes import Sexes
 from features.genomics.summarise import region_of, with_frequencies
-from features.lake import MOST_BROADCAST_ROWS, Written, bounded_arrow_batches, read_table, write_table
+from features.lake import Written, bounded_arrow_batches, broadcast_if_few, read_table, write_table
 
 log = logging.getLogger("riskloom")
 SECTION = "genomics.quality"
@@ -125,8 +125,7 @@ def _judge_samples(
     failed = sf.size("filters") > 0
     left_out = variants.filter(failed).count() if limits.pass_only else 0
     if left_out:
-        keys = variants.filter(failed).select("variant_key")
-        keys = sf.broadcast(keys) if left_out <= MOST_BROADCAST_ROWS else keys
+        keys = broadcast_if_few(variants.filter(failed).select("variant_key"), left_out)
         placed = genotypes.join(keys, "variant_key", "left_anti").withColumns(_place_of_key())
         calls = placed.select(
             "sample_block", "calls", region_of(build).alias("region"), sf.lit(0).alias("substitution")

@@ -54,8 +54,9 @@ def relate_genomes(
     kinship = read_version(spark, lake, KINSHIP.path, versions[KINSHIP.path])
     versions[FAMILIES.path] = write_table(families(_with_usable(kinship, usable)), lake, FAMILIES)
     named = read_version(spark, lake, FAMILIES.path, versions[FAMILIES.path])
-    counts = {"people": sum(people.values()), "not_compared": not_compared, "variants": number}
-    return Written(versions, counts | _key(wanted) | _counts(kinship, named, usable))
+    counts: dict[str, object] = {"people": sum(people.values()), "not_compared": not_compared, "variants": number}
+    counts |= {"settings": wanted.model_dump_json()}
+    return Written(versions, counts | _counts(kinship, named, usable))
 
 
 def check_current(runs: Runs, genomics: GenomicsSettings) -> None:
@@ -67,7 +68,7 @@ def check_current(runs: Runs, genomics: GenomicsSettings) -> None:
     same_tables = all(
         made.read.get(table) == runs.version(table) for table in {*genomics.usable.values(), "samples"}
     )
-    if not same_tables or made.counts.get("settings") != _key(genomics.relatives)["settings"]:
+    if not same_tables or made.counts.get("settings") != genomics.relatives.model_dump_json():
         why = "by other settings" if same_tables else "before the genomes were last ingested or judged"
         raise DataGateError(f"{SECTION}: families was made {why}; run relate_genomes first")
 
@@ -76,10 +77,6 @@ def _sections(settings: Settings) -> tuple[GenomicsSettings, RelativesSettings]:
     if settings.genomics is None or settings.genomics.relatives is None:
         raise ConfigError(f"{SECTION}: the configuration has no such section; add it, or leave this job out")
     return settings.genomics, settings.genomics.relatives
-
-
-def _key(wanted: RelativesSettings) -> dict[str, object]:
-    return {"settings": wanted.model_dump_json()}
 
 
 def _chosen(variants: DataFrame, wanted: RelativesSettings) -> tuple[DataFrame, int]:

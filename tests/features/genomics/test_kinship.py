@@ -176,15 +176,13 @@ def test_a_sample_that_may_not_be_used_has_relatives_and_is_not_among_the_unrela
     assert (written.counts["unrelated"], written.counts["largest_family"]) == (2, 2)
 
 
-def test_too_few_variants_and_more_pairs_than_relatives_can_be_stop_the_job(
-    relate: Relate, write_vcf: WriteVcf
-) -> None:
+def test_too_few_variants_stop_the_job(relate: Relate, write_vcf: WriteVcf) -> None:
     write_vcf("a.vcf", NAMES[:60], records(simulated()[:, :60]))
     with pytest.raises(DataGateError, match=r"220 variants of autosomes may be used, expected at least .* 221"):
         relate(RelativesSettings(minimum_variants=221), quality=None)
 
 
-def test_chance_is_not_taken_for_kinship(spark: SparkSession) -> None:
+def test_more_pairs_than_relatives_can_be_stop_the_job(spark: SparkSession) -> None:
     rows = [("b", one, "b", other) for one in range(10) for other in range(one + 1)]
     schema = "sample_block_1 string, sample_index_1 int, sample_block_2 string, sample_index_2 int"
     found = spark.createDataFrame(rows, schema)
