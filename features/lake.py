@@ -125,7 +125,7 @@ def write_table(
 
 
 def broadcast_if_few(keys: DataFrame, number: int) -> DataFrame:
-    """Keys, of whom there are so many: if few, every task gets them, and what they are joined to is not shuffled."""
+    """So many keys: few go to every task, so that what they are joined to is not shuffled."""
     return sf.broadcast(keys) if number <= MOST_BROADCAST_ROWS else keys
 
 
