@@ -32,8 +32,7 @@ JOB = Job(
     body=_body,
     writes=_writes,
     sections=lambda settings: [
-        settings.genomics
-        and settings.genomics.model_copy(update={"quality": None, "relatives": None, "scores": None}),
+        settings.genomics and settings.genomics.without("quality", "relatives", "ancestry", "scores"),
         settings.identity,
     ],
     raw=_raw,

@@ -27,7 +27,7 @@ JOB = Job(
     reads=_reads,
     writes=lambda settings: ["polygenic_scores", "score_matches"] if _raw(settings) else [],
     sections=lambda settings: [
-        settings.genomics and settings.genomics.model_copy(update={"relatives": None}),
+        settings.genomics and settings.genomics.without("relatives", "ancestry"),
         settings.identity,
     ],
     raw=_raw,

@@ -1,8 +1,9 @@
-"""The ten stages in the order of the data, and the job that is run by its own command only."""
+"""The eleven stages in the order of the data, and the job that is run by its own command only."""
 
 from features.contract.errors import ConfigError
 from jobs import (
     build_features,
+    infer_ancestry,
     ingest_clinical,
     ingest_genomics,
     ingest_imaging,
@@ -22,6 +23,7 @@ STAGES: tuple[Job, ...] = (
     ingest_imaging.JOB,
     qc_genomes.JOB,
     relate_genomes.JOB,
+    infer_ancestry.JOB,
     score_genomes.JOB,
     build_features.JOB,
     train_model.JOB,

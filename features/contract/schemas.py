@@ -160,6 +160,39 @@ FAMILIES = Table(
     {"person_key_is_hex": "length(person_key) = 64"},
 )
 
+AXES = Table(
+    "axes",
+    _schema(
+        ("variant_key", pa.string()),
+        ("mean", pa.float64()),
+        ("scale", pa.float64()),
+        ("loadings", pa.list_(pa.float64())),
+    ),
+)
+
+POPULATIONS = Table(
+    "populations",
+    _schema(
+        ("population", pa.string()),
+        ("people", pa.int64()),
+        ("mean", pa.list_(pa.float64())),
+        ("covariance", pa.list_(pa.float64())),
+    ),
+)
+
+ANCESTRY = Table(
+    "ancestry",
+    _schema(
+        ("person_key", pa.string()),
+        ("n_called", pa.int32()),
+        ("components", pa.list_(pa.float64()), True),
+        ("population", pa.string(), True),
+        ("probabilities", pa.map_(pa.string(), pa.float64()), True),
+        ("typicality", pa.float64(), True),
+    ),
+    {"person_key_is_hex": "length(person_key) = 64"},
+)
+
 POLYGENIC_SCORES = Table(
     "polygenic_scores",
     _schema(("person_key", pa.string()), ("score", pa.string()), ("total", pa.float64())),

@@ -156,6 +156,31 @@ class RelativesSettings(Section):
         return self
 
 
+class PopulationLabels(SampleTable):
+    """The population of each person of a reference panel, in `column`; who has none there is no reference."""
+
+    column: str
+
+
+class AncestrySettings(Section):
+    """Principal components of variants whose rarer allele has `minimum_allele_frequency`, of which no two within
+    `window` bases have an r2 above `most_r2`, and of about `most_variants` of these, by a hash, where there are
+    more. With `populations`, a person is of the one whose probability is `minimum_probability` or more.
+
+    The axes are made once and stay, so that components mean the same for those who come later; another number
+    in `axes`, or another setting but `minimum_probability`, makes them anew.
+    """
+
+    components: Annotated[int, Field(ge=1, le=50)] = 10
+    minimum_allele_frequency: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
+    window: Annotated[int, Field(ge=1_000, le=10_000_000)] = 500_000
+    most_r2: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    most_variants: Annotated[int, Field(ge=100, le=200_000)] = 100_000
+    populations: PopulationLabels | None = None
+    minimum_probability: Annotated[float, Field(gt=0.5, lt=1)] = 0.9
+    axes: int = 1
+
+
 class GenomicsSettings(Section):
     """VCF files. `gene_field` and `consequence_field` name INFO keys that annotate a variant.
 
@@ -172,6 +197,7 @@ class GenomicsSettings(Section):
     quality: QualitySettings | None = None
     scores: PolygenicSettings | None = None
     relatives: RelativesSettings | None = None
+    ancestry: AncestrySettings | None = None
     half_calls: HalfCalls = "error"
     gene_field: str | None = None
     consequence_field: str | None = None
@@ -183,6 +209,10 @@ class GenomicsSettings(Section):
         own = ("variants", "samples") if self.quality else ()
         return {table: f"qc_{table}" if table in own else table for table in ("variants", "genotypes", "samples")}
 
+    def without(self, *sections: str) -> Self:
+        """What is left for a job that these sections say nothing to."""
+        return self.model_copy(update=dict.fromkeys(sections))
+
     @property
     def leaves_out_the_rare(self) -> bool:
         return self.quality is not None and self.quality.minimum_allele_frequency is not None
@@ -191,8 +221,8 @@ class GenomicsSettings(Section):
     def _germline(self) -> Self:
         if self.somatic and self.quality:
             raise ValueError("quality: call rates and HWE mean nothing where genotypes are somatic")
-        if self.somatic and self.relatives:
-            raise ValueError("relatives: what tumours acquired tells no kinship; give germline genotypes")
+        if self.somatic and (self.relatives or self.ancestry):
+            raise ValueError("relatives, ancestry: what tumours acquired tells neither; give germline genotypes")
         return self
 
 

@@ -5,6 +5,9 @@ from enum import IntEnum
 _ALIASES = {"M": "MT", "23": "X", "24": "Y", "25": "X", "26": "MT", "XY": "X", "PAR1": "X", "PAR2": "X"}
 """Other spellings, without `chr`: UCSC's mitochondrion, PLINK's numbers and pseudo-autosomal names."""
 
+AUTOSOME = "^([1-9]|1[0-9]|2[0-2])$"
+"""A harmonised name of one, as Spark matches it."""
+
 # The last position of PAR1 and the first of PAR2 on X, as `plink2 --split-par` has them
 # (https://www.ncbi.nlm.nih.gov/grc/human).
 PSEUDO_AUTOSOMAL = {"GRCh37": (2_699_520, 154_931_044), "GRCh38": (2_781_479, 155_701_383)}

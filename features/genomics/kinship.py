@@ -8,27 +8,17 @@ tiles, a task takes one tile beside others, and only relatives leave it.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import partial, reduce
+from functools import reduce
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as sf
 
-from features.contract.errors import ClusterError
 from features.contract.paths import Location
-from features.genomics.packing import MISSING, Codes, packed_size, unpack
-from features.lake import broadcast_if_few
-
-TILE_BYTES = 256
-"""1,024 people: what a product of matrices of two tiles takes fits a task."""
-VARIANTS_AT_ONCE = 2048
-_BIN_BYTES, _ROW_BYTES = 32 << 20, 300
-"""What a task may hold of a bin, and what a row takes beside its calls."""
-_TILE = ["sample_block", "tile"]
+from features.genomics.packing import MISSING, Codes, unpack
+from features.genomics.tiles import Tile, read_tile, tiles_of
 
 Counts = npt.NDArray[np.float64]
 
@@ -103,65 +93,6 @@ def kinship(counts: PairCounts) -> Counts:
     return np.where(fewer > 0, found, np.nan)
 
 
-@dataclass(frozen=True, slots=True)
-class Tile:
-    """So many people of a block, from sample number `number` times 4 TILE_BYTES on."""
-
-    sample_block: str
-    number: int
-    people: int
-
-    @property
-    def first(self) -> int:
-        return self.number * TILE_BYTES * 4
-
-
-def tiles_of(people: Mapping[str, int]) -> list[Tile]:
-    """The tiles of blocks of so many people; a block has its own, however few it has."""
-    whole = TILE_BYTES * 4
-    return [
-        Tile(block, number, min(whole, size - first))
-        for block, size in sorted(people.items())
-        for number, first in enumerate(range(0, size, whole))
-    ]
-
-
-def write_tiles(
-    genotypes: DataFrame, variants: DataFrame, number: int, people: Mapping[str, int], folder: Location
-) -> None:
-    """The calls of these variants (`variant_key`, so many) by tile: `bin, variants, calls`, one file a tile below
-    `folder`.
-
-    A bin holds the same variants in the same order in all tiles; calls (variants x bytes of a tile) are missing
-    where a block has no row. `people` is how many each block has.
-    """
-    per_variant = sum(packed_size(size) + _ROW_BYTES for size in people.values())
-    bins = -(-number // min(max(_BIN_BYTES // per_variant, 1), VARIANTS_AT_ONCE))
-    rows = genotypes.select("variant_key", "sample_block", "calls").join(
-        broadcast_if_few(variants, number), "variant_key"
-    )
-    binned = rows.withColumn("bin", sf.pmod(sf.xxhash64("variant_key"), sf.lit(bins)).cast("int"))
-    schema = "sample_block string, tile int, bin int, variants int, calls binary"
-    tiles = binned.groupBy("bin").applyInPandas(partial(_tiles_of_bin, dict(people)), schema)
-    tiles.repartition(*_TILE).write.partitionBy(*_TILE).mode("overwrite").parquet(folder.uri)
-
-
-def _tiles_of_bin(people: Mapping[str, int], rows: pd.DataFrame) -> pd.DataFrame:
-    """A bin's rows cut into tiles, those of blocks that have no row in it too."""
-    places, variants = pd.factorize(rows["variant_key"], sort=True)
-    calls, own = rows["calls"].to_numpy(), rows.groupby("sample_block").indices
-    found = []
-    for block, size in people.items():
-        whole = np.full((len(variants), packed_size(size)), 0xFF, np.uint8)
-        if block in own:
-            packed = np.frombuffer(b"".join(calls[own[block]]), np.uint8)
-            whole[places[own[block]]] = packed.reshape(-1, whole.shape[1])
-        for number, start in enumerate(range(0, whole.shape[1], TILE_BYTES)):
-            piece = whole[:, start : start + TILE_BYTES].tobytes()
-            found.append((block, number, int(rows["bin"].iloc[0]), len(variants), piece))
-    return pd.DataFrame(found, columns=[*_TILE, "bin", "variants", "calls"])
-
-
 PAIR = pa.schema(
     [
         ("sample_block_1", pa.string()),
@@ -206,29 +137,14 @@ class _Pairs:
 
     def _of_tile(self, number: int) -> Iterator[pa.RecordBatch]:
         tile = self.tiles[number]
-        own = self._read(tile)
+        own = read_tile(self.folder, tile)
         for step in opposite(number, len(self.tiles)):
             other = self.tiles[step]
-            calls = own if other == tile else self._read(other)
+            calls = own if other == tile else read_tile(self.folder, other)
             pairs = (
                 count_pairs(unpack(own[place], tile.people), unpack(calls[place], other.people)) for place in own
             )
             yield self._related(tile, other, reduce(PairCounts.__add__, pairs))
-
-    def _read(self, tile: Tile) -> dict[int, npt.NDArray[np.uint8]]:
-        """Packed calls of a tile by bin: (variants, bytes). All tiles have the same bins."""
-        below = self.folder / f"sample_block={tile.sample_block}/tile={tile.number}"
-        found = {}
-        for file in below.files():
-            with (below / file.path).open() as stream:
-                rows = pq.read_table(stream, columns=["bin", "variants", "calls"])
-            for place, variants, calls in zip(*(column.to_pylist() for column in rows.columns), strict=True):
-                found[place] = np.frombuffer(calls, np.uint8).reshape(variants, -1)
-        if not found:
-            raise ClusterError(
-                f"{below.uri}: what this job had put there is gone; let no other process clean the lake"
-            )
-        return found
 
     def _related(self, first: Tile, second: Tile, counts: PairCounts) -> pa.RecordBatch:
         found = kinship(counts)

@@ -29,7 +29,7 @@ from features.genomics.blocks import batches_by_block, by_block, packed_rows, se
 from features.genomics.counts import COUNTS, SEXES, count_calls, members
 from features.genomics.hwe import with_hwe
 from features.genomics.packing import packed_size
-from features.genomics.sample_table import read_rows
+from features.genomics.sample_table import read_values
 from features.genomics.samples import KEYS, call_rate, sums_by_sample
 from features.genomics.sexes import Sexes
 from features.genomics.summarise import region_of, with_frequencies
@@ -157,12 +157,7 @@ def _group(
     if limits.hwe_group is None:
         return None
     section, wanted = f"{SECTION}.hwe_group", limits.hwe_group
-    found: dict[str, str] = {}
-    for where, key, value in read_rows(raw, wanted, wanted.column, section, keyer):
-        if key is not None and found.setdefault(key, value) != value:
-            raise DataGateError(
-                f"{where}: this person had another value in {wanted.column} above; correct the file"
-            )
+    found = read_values(raw, wanted, wanted.column, section, keyer)
     people = pd.DataFrame({"person_key": [key for key, value in found.items() if value in wanted.values]})
     listed = samples.sparkSession.createDataFrame(people, "person_key string").withColumn("listed", sf.lit(True))
     marked = samples.join(listed, "person_key", "left")

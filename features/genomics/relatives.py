@@ -10,14 +10,15 @@ from features.contract.paths import Location
 from features.contract.runs import Runs
 from features.contract.schemas import FAMILIES, KINSHIP
 from features.contract.settings import GenomicsSettings, RelativesSettings, Settings
+from features.genomics.contigs import AUTOSOME
 from features.genomics.families import families
-from features.genomics.kinship import Relation, related_pairs, relation, tiles_of, write_tiles
+from features.genomics.kinship import Relation, related_pairs, relation
 from features.genomics.quality_control import check_current as check_quality
+from features.genomics.tiles import drawn, numbered, tiles_of, write_tiles
 from features.lake import Written, read_table, read_version, write_table
 
 log = logging.getLogger("riskloom")
 SECTION = "genomics.relatives"
-AUTOSOME = "^([1-9]|1[0-9]|2[0-2])$"
 MOST_PAIRS_A_PERSON = 20
 LARGE_FAMILY = 0.1
 """Of all people: no real family of a cohort is that large."""
@@ -42,7 +43,7 @@ def relate_genomes(
     keys, number = _chosen(variants, wanted)
     tiles = len(tiles_of(people))
     log.info("kinship: %s people, %s variants, %d tiles", f"{sum(people.values()):,}", f"{number:,}", tiles)
-    write_tiles(genotypes, keys, number, people, folder)
+    write_tiles(genotypes, numbered(keys), number, people, folder)
     tasks = spark.range(0, tiles, 1, tiles)
     found = related_pairs(tasks, people, folder, wanted.minimum_kinship, wanted.minimum_variants).persist()
     try:
@@ -89,9 +90,7 @@ def _chosen(variants: DataFrame, wanted: RelativesSettings) -> tuple[DataFrame, 
             f"{wanted.minimum_variants:,}: from fewer, chance makes strangers relatives"
         )
     if number > wanted.most_variants:
-        parts = 1 << 32
-        place = sf.pmod(sf.xxhash64(sf.lit(SECTION), "variant_key"), sf.lit(parts))
-        found = found.filter(place < int(parts * wanted.most_variants / number))
+        found = drawn(found, number, wanted.most_variants, SECTION)
         number = found.count()
     return found, number
 

@@ -25,6 +25,17 @@ def read_rows(
         yield f"{where}, line {line}", keyer.person_key(source_id), value
 
 
+def read_values(
+    root: Location, wanted: SampleTable, column: str, section: str, keyer: PersonKeyer
+) -> dict[str, str]:
+    """The value of `column` of each person. DataGateError for a person with two, beside those of `read_rows`."""
+    found: dict[str, str] = {}
+    for where, key, value in read_rows(root, wanted, column, section, keyer):
+        if key is not None and found.setdefault(key, value) != value:
+            raise DataGateError(f"{where}: this person had another value in {column} above; correct the file")
+    return found
+
+
 def _table(root: Location, wanted: SampleTable, column: str, section: str, where: str) -> tuple[pa.Table, int]:
     """The file's rows as text, and the number of the first one's line."""
     location = root / wanted.path

@@ -32,7 +32,7 @@ PACKAGES = ("conf", "features", "jobs", "models")
 
 
 def submit(
-    stage: Annotated[str, typer.Argument(help="One of the ten stages, or search_model.")],
+    stage: Annotated[str, typer.Argument(help="One of the eleven stages, or search_model.")],
     config: ConfigOption,
     raw: RawOption = None,
     lake: LakeOption = None,

@@ -40,6 +40,7 @@ JOBS = {
     "ingest_imaging": "Imaging",
     "qc_genomes": "Quality control of genomes",
     "relate_genomes": "Relatives",
+    "infer_ancestry": "Ancestry",
     "score_genomes": "Polygenic scores",
     "build_features": "Features",
     "train_model": "Training",

@@ -18,6 +18,8 @@ SMALL = options(
     "tasks.0.model.dropout=0",
     "genomics.relatives.minimum_kinship=0.1",
     "genomics.relatives.minimum_variants=300",
+    "genomics.ancestry.components=2",
+    "genomics.ancestry.most_r2=0.5",
 )
 CLUSTER = REPOSITORY / "deploy/hadoop/cluster.py"
 

@@ -8,6 +8,7 @@ from jobs.frame import Job
 from jobs.stages import job_named
 
 RELATIVES = {"relatives": {"minimum_kinship": 0.1}}
+ANCESTRY = {"ancestry": {"components": 4}}
 
 
 def digest(job: Job, **more: Any) -> str:
@@ -18,12 +19,17 @@ def digest(job: Job, **more: Any) -> str:
 
 def test_what_is_done_with_genomes_does_not_bring_them_in_anew() -> None:
     job = job_named("ingest_genomics")
-    for more in (RELATIVES, {"quality": {"minimum_allele_frequency": 0.1}}, {"scores": {"paths": ["b"]}}):
+    for more in (
+        RELATIVES,
+        ANCESTRY,
+        {"quality": {"minimum_allele_frequency": 0.1}},
+        {"scores": {"paths": ["b"]}},
+    ):
         assert digest(job, **more) == digest(job)
     assert digest(job, half_calls="missing") != digest(job)
 
 
-def test_scores_are_summed_anew_for_other_limits_and_not_for_relatives() -> None:
+def test_scores_are_summed_anew_for_other_limits_and_not_for_relatives_or_ancestry() -> None:
     job = job_named("score_genomes")
-    assert digest(job, **RELATIVES) == digest(job)
+    assert digest(job, **RELATIVES, **ANCESTRY) == digest(job)
     assert digest(job, quality={"pass_only": False}) != digest(job)

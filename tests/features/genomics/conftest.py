@@ -32,6 +32,11 @@ def raw(tmp_path: Path) -> Path:
 @pytest.fixture
 def write_vcf(raw: Path) -> WriteVcf:
     """Write a VCF with a sound header; records are given with spaces for tabs."""
+    return writer(raw)
+
+
+def writer(raw: Path) -> WriteVcf:
+    """`write_vcf` for a folder of one's own."""
 
     def write(name: str, samples: Sequence[str], records: Sequence[str], end: str = "\n") -> Path:
         contigs = [f"##contig=<ID={contig},length=1000000>" for contig in ("1", "chr1", "2", "X", "Y", "MT")]

@@ -18,10 +18,11 @@ from features.contract.paths import Location
 from features.contract.persons import PersonKeyer
 from features.contract.runs import Run, Runs
 from features.contract.settings import GenomicsSettings, QualitySettings, RelativesSettings, Settings
-from features.genomics import kinship as kinships
-from features.genomics.kinship import PairCounts, Tile, _Pairs, count_pairs, kinship, opposite
+from features.genomics import tiles
+from features.genomics.kinship import PairCounts, _Pairs, count_pairs, kinship, opposite
 from features.genomics.quality_control import control_quality
 from features.genomics.relatives import _check, check_current, relate_genomes
+from features.genomics.tiles import Tile
 from features.lake import Written
 from tests.features.genomics.conftest import Ingest, WriteVcf
 
@@ -95,7 +96,7 @@ def test_pairs_counts_and_kinship_are_those_of_plink2(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(kinships, "VARIANTS_AT_ONCE", 50)  # five bins
+    monkeypatch.setattr(tiles, "VARIANTS_AT_ONCE", 50)  # five bins
     codes = simulated()
     whole = write_vcf("all.vcf", NAMES, records(codes))
     shutil.move(whole, tmp_path / "all.vcf")

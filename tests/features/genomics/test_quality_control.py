@@ -308,5 +308,5 @@ def test_somatic_calls_have_no_quality_of_a_population() -> None:
 
 
 def test_somatic_calls_tell_no_kinship() -> None:
-    with pytest.raises(ValueError, match="what tumours acquired tells no kinship"):
+    with pytest.raises(ValueError, match="what tumours acquired tells neither"):
         GenomicsSettings(paths=["*"], build="GRCh37", somatic=True, relatives=RelativesSettings())

@@ -1,0 +1,180 @@
+"""Linkage disequilibrium: which near variants go together, and variants of which no two do.
+
+r2 is the squared correlation of ALT counts over the people called in both, as in `plink1.9 --r2`. The set is
+greedy by frequency, so that it hangs neither on where windows begin nor on how the work is cut (clumping on
+frequency: Prive et al., Bioinformatics 2018;34:2781).
+"""
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import functions as sf
+
+from features.genomics.packing import MISSING, Codes, unpack
+from features.lake import broadcast_if_few
+
+LONG_RANGE = {
+    "GRCh37": {
+        "1": [(48.2, 52.3)],
+        "2": [(86.1, 101.2), (134.5, 138.0), (183.2, 190.3)],
+        "3": [(47.5, 50.1), (83.4, 87.0), (89.0, 97.5)],
+        "5": [(44.4, 50.5), (98.0, 100.5), (128.9, 132.0), (135.5, 138.5)],
+        "6": [(25.0, 35.0), (56.8, 64.0), (139.9, 142.5)],
+        "7": [(55.0, 66.4)],
+        "8": [(7.0, 13.0), (42.8, 49.9), (111.9, 115.0)],
+        "10": [(36.9, 43.7)],
+        "11": [(46.0, 57.0), (87.8, 90.9)],
+        "12": [(33.1, 41.8), (109.5, 112.1)],
+        "20": [(32.0, 35.1)],
+    },
+    "GRCh38": {
+        "1": [(47.7, 51.8)],
+        "2": [(85.9, 100.6), (133.7, 137.3), (182.4, 189.5)],
+        "3": [(47.4, 50.0), (83.3, 86.9), (88.9, 97.8)],
+        "5": [(44.4, 51.2), (98.6, 101.2), (129.6, 132.7), (136.1, 139.2)],
+        "6": [(25.0, 35.1), (57.2, 64.0), (139.6, 142.2)],
+        "7": [(54.9, 66.9)],
+        "8": [(7.1, 13.2), (43.0, 49.0), (110.9, 114.0)],
+        "10": [(36.6, 43.2)],
+        "11": [(45.9, 57.3), (88.1, 91.2)],
+        "12": [(32.9, 41.4), (109.0, 111.7)],
+        "20": [(33.4, 36.5)],
+    },
+}
+"""Millions of bases where calls go together over many of them: inversions, the HLA, centromeres. An axis of
+ancestry would be one of these. Price et al., Am J Hum Genet 2008;83:132, widened to whole tenths."""
+
+_ROWS_AT_ONCE, _PEOPLE_AT_ONCE = 256, 4096
+_PAIRS = "contig string, one int, other int"
+
+Masks = Mapping[str, npt.NDArray[np.bool_]]
+
+
+def in_long_range(build: str) -> Column:
+    """Whether `contig` and `position` lie in a region of LONG_RANGE."""
+    found = sf.lit(False)
+    for contig, regions in LONG_RANGE[build].items():
+        for first, last in regions:
+            inside = sf.col("position").between(int(first * 1e6), int(last * 1e6))
+            found |= (sf.col("contig") == contig) & inside
+    return found
+
+
+def pruned(
+    genotypes: DataFrame, variants: DataFrame, number: int, people: Masks, window: int, most_r2: float
+) -> DataFrame:
+    """`variant_key` of variants no two of which lie at most `window` bases apart with an r2 above `most_r2`, in
+    these people: of every such pair the more frequent variant stays, unless a still more frequent one took it.
+
+    `variants` are so many rows of `variant_key, contig, position, allele_frequency`.
+    """
+    ranked = _ranked(variants)
+    pairs = linked_pairs(genotypes, ranked, number, people, window, most_r2)
+    taken = pairs.groupBy("contig").applyInPandas(_taken, "rank int")
+    return ranked.join(taken, "rank", "left_anti").select("variant_key")
+
+
+def _ranked(variants: DataFrame) -> DataFrame:
+    """`variants` with `rank`: 0 for the most frequent. One task sorts them: a bounded number."""
+    rarer = sf.least("allele_frequency", 1 - sf.col("allele_frequency"))
+    order = sf.struct(-rarer, "variant_key")
+    return variants.withColumn("rank", (sf.row_number().over(Window.orderBy(order)) - 1).cast("int"))
+
+
+def linked_pairs(
+    genotypes: DataFrame, ranked: DataFrame, number: int, people: Masks, window: int, most_r2: float
+) -> DataFrame:
+    """`contig, one, other`: ranks of two variants at most `window` bases apart with an r2 above `most_r2`, the
+    smaller rank first.
+
+    A task takes a window's variants beside those of the next, so that calls are shuffled twice.
+    """
+    chosen = broadcast_if_few(ranked.select("variant_key", "contig", "position", "rank"), number)
+    rows = genotypes.select("variant_key", "sample_block", "calls").join(chosen, "variant_key")
+    home = sf.floor(sf.col("position") / window)
+    both = sf.when(home > 0, sf.array(home, home - 1)).otherwise(sf.array(home))
+    placed = rows.withColumn("home", home).withColumn("segment", sf.explode(both))
+    return placed.groupBy("contig", "segment").applyInPandas(
+        partial(_linked_from, dict(people), window, most_r2), _PAIRS
+    )
+
+
+def _linked_from(people: Masks, window: int, most_r2: float, rows: pd.DataFrame) -> pd.DataFrame:
+    """The linked pairs of a window's variants, among themselves and with those of the next."""
+    variants = rows.drop_duplicates("rank").sort_values(["position", "rank"])
+    position, rank = variants["position"].to_numpy(), variants["rank"].to_numpy()
+    own = int((variants["home"] == variants["segment"]).sum())  # they come first
+    pairs = linked(_codes(rows, rank, people), position, own, window, most_r2)
+    found = [np.sort(rank[pair], axis=0) for pair in pairs]
+    one, other = np.concatenate([np.empty((2, 0), rank.dtype), *found], axis=1)
+    return pd.DataFrame({"contig": rows["contig"].iloc[0], "one": one, "other": other})
+
+
+def _codes(rows: pd.DataFrame, order: npt.NDArray[np.int32], people: Masks) -> Codes:
+    """Codes of the variants in this order and of all chosen people, missing where a block has no row."""
+    place = pd.Series(np.arange(len(order)), index=order)
+    parts = []
+    for block, mask in people.items():
+        own = rows[rows["sample_block"] == block]
+        part = np.full((len(order), int(mask.sum())), MISSING, np.uint8)
+        for rank, calls in zip(own["rank"], own["calls"], strict=True):
+            part[place[rank]] = unpack(calls, len(mask))[mask]
+        parts.append(part)
+    return np.concatenate(parts, axis=1)
+
+
+def linked(
+    codes: Codes, position: npt.NDArray[np.int64], first: int, window: int, most_r2: float
+) -> Iterator[npt.NDArray[np.int64]]:
+    """(2, n): pairs of rows of `codes` (variants, people; ordered by position) at most `window` bases apart whose
+    r2 is above `most_r2`; the first of a pair is among the `first` rows."""
+    for start in range(0, first, _ROWS_AT_ONCE):
+        stop = min(start + _ROWS_AT_ONCE, first)
+        end = int(np.searchsorted(position, position[stop - 1] + window, side="right"))
+        above = _above(codes[start:stop], codes[start:end], most_r2)
+        distance = position[None, start:end] - position[start:stop, None]
+        after = np.arange(start, end)[None, :] > np.arange(start, stop)[:, None]
+        one, other = np.nonzero(above & after & (distance <= window))
+        yield np.stack([one, other]) + start
+
+
+def _above(one: Codes, other: Codes, most_r2: float) -> npt.NDArray[np.bool_]:
+    """Whether the r2 of each row of `one` with each of `other` is above; never where a variant does not vary.
+
+    Every sum is a whole number below 2^53, so that no order of people changes the answer.
+    """
+    n, x, y, xx, yy, xy = (np.zeros((len(one), len(other))) for _ in range(6))
+    for start in range(0, one.shape[1], _PEOPLE_AT_ONCE):
+        called, count, square = _parts(one[:, start : start + _PEOPLE_AT_ONCE])
+        other_called, other_count, other_square = _parts(other[:, start : start + _PEOPLE_AT_ONCE])
+        n += called @ other_called.T
+        x += count @ other_called.T
+        y += called @ other_count.T
+        xx += square @ other_called.T
+        yy += called @ other_square.T
+        xy += count @ other_count.T
+    both: npt.NDArray[np.bool_] = (n * xy - x * y) ** 2 > most_r2 * (n * xx - x * x) * (n * yy - y * y)
+    return both
+
+
+def _parts(codes: Codes) -> tuple[npt.NDArray[np.float32], ...]:
+    """Called, ALT count and its square, 0 where missing; products of so few are whole in float32."""
+    called = codes != MISSING
+    count = np.where(called, codes, 0)
+    return called.astype(np.float32), count.astype(np.float32), (count * count).astype(np.float32)
+
+
+def _taken(pairs: pd.DataFrame) -> pd.DataFrame:
+    """`rank` of the variants of a contig that a more frequent one takes, which is not taken itself."""
+    ordered = pairs.sort_values(["one", "other"])
+    one, other = ordered["one"].to_numpy(), ordered["other"].to_numpy()
+    starts = np.flatnonzero(np.diff(one, prepend=-1))
+    taken: set[int] = set()
+    for start, stop in zip(starts, [*starts[1:], len(one)], strict=True):
+        if int(one[start]) not in taken:
+            taken.update(other[start:stop].tolist())
+    return pd.DataFrame({"rank": np.array(sorted(taken), np.int32)})

@@ -1,0 +1,260 @@
+"""Principal components of genomes: axes along which unrelated people differ most, and where anybody lies on them.
+
+As `plink2 --pca`: an ALT count is centred at twice the allele's frequency and divided by what its spread is in
+Hardy-Weinberg proportions, a missing one is 0, and the axes are the leading eigenvectors of the product of that
+matrix with itself. Tasks hold people, the driver variants, of which there is a bounded number: it knows the
+product only by what it makes of a few vectors, and each such pass reads every tile once.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+from pyspark.sql import DataFrame
+
+from features.contract.paths import Location
+from features.genomics.packing import MISSING, Codes, unpack
+from features.genomics.tiles import Tile, read_tile, tiles_of
+
+log = logging.getLogger("riskloom")
+TOLERANCE = 1e-5
+"""Of an eigenvalue: what its vector may be off by, when it is multiplied. float32 sums give no more."""
+MOST_PASSES = 60
+SMALLEST_SHARE = 0.5
+"""Of the axes' variants: from fewer calls nobody is placed."""
+
+Matrix = npt.NDArray[np.float64]
+Calls = dict[int, npt.NDArray[np.uint8]]
+
+
+@dataclass(frozen=True, slots=True)
+class Axes:
+    """`mean` and `scale` (variants) standardise ALT counts, `loadings` (variants, components) are unit vectors at
+    right angles, `eigenvalues` (components) those of the people's relationship matrix, as plink2 prints them."""
+
+    mean: Matrix
+    scale: Matrix
+    loadings: Matrix
+    eigenvalues: Matrix
+
+
+def leading(
+    multiply: Callable[[Matrix], Matrix], size: int, number: int, most_passes: int = MOST_PASSES
+) -> tuple[Matrix, Matrix]:
+    """The `number` largest eigenvalues (number) and vectors (size, number) of a symmetric matrix without negative
+    ones, of which only the product with (size, 2 number) is known.
+
+    Block Lanczos with every vector kept at right angles to all (Golub, Van Loan, Matrix Computations, 10.3). A
+    vector's sign is that of its largest entry.
+    """
+    width = min(2 * number, size)
+    block = np.linalg.qr(np.random.default_rng(0).standard_normal((size, width)))[0]
+    basis, small = np.empty((size, 0)), np.empty((0, 0))
+    while True:
+        image = multiply(block)
+        basis = np.concatenate([basis, block], axis=1)
+        new = basis.T @ image
+        rest = image - basis @ new
+        small = np.block([[small, new[: len(small)]], [new[: len(small)].T, new[len(small) :]]])
+        values, vectors = np.linalg.eigh((small + small.T) / 2)
+        values, vectors = values[::-1][:number], vectors[:, ::-1][:, :number]
+        block, left = np.linalg.qr(rest - basis @ (basis.T @ rest))
+        off = np.linalg.norm(left @ vectors[-width:], axis=0)
+        passes = basis.shape[1] // width
+        log.info("principal components: pass %d, off by at most %.0e", passes, (off / values[0]).max())
+        if (off <= TOLERANCE * values).all() or passes == most_passes or basis.shape[1] + width > size:
+            break
+        # Where little is left, what QR fills up with may lie in the basis.
+        block = np.linalg.qr(block - basis @ (basis.T @ block))[0]
+    found = basis @ vectors
+    signs = np.sign(found[np.abs(found).argmax(0), np.arange(number)])
+    return values, found * signs
+
+
+@dataclass(frozen=True)
+class Passes:
+    """What the tasks make of the tiles in `folder`: each of `tiles_of(people)` is read once in a pass.
+
+    `chosen` are the people of each block whom the axes are made of; `variants` is how many the tiles have.
+    """
+
+    frame: DataFrame
+    people: Mapping[str, int]
+    chosen: Mapping[str, npt.NDArray[np.bool_]]
+    folder: Location
+    variants: int
+
+    def axes(self, number: int) -> Axes:
+        """That many axes; a variant that does not vary among the chosen has no part in them."""
+        alleles, called = self._summed(_frequencies, np.empty((self.variants, 2))).T
+        frequency = np.divide(alleles, 2 * called, out=np.zeros_like(alleles), where=called > 0)
+        spread = np.sqrt(2 * frequency * (1 - frequency))
+        scale = np.divide(1, spread, out=np.zeros_like(spread), where=spread > 0)
+        vary = int((scale > 0).sum())
+
+        def multiply(vectors: Matrix) -> Matrix:
+            return self._summed(_Product(2 * frequency, scale, vectors), vectors)
+
+        values, loadings = leading(multiply, self.variants, number)
+        loadings[scale == 0] = 0  # but for rounding they are
+        return Axes(2 * frequency, scale, loadings, values / vary)
+
+    def placed(self, axes: Axes) -> DataFrame:
+        """`sample_block, sample_index, n_called, components` of everyone; null for who has too few calls."""
+        return self.frame.mapInArrow(_Placed(self._tiles(), self.folder, axes), _PLACED_DDL)
+
+    def _tiles(self) -> list[Tile]:
+        return tiles_of(self.people)
+
+    def _summed(self, part: "Callable[[Calls, Tile, npt.NDArray[np.bool_]], Parts]", like: Matrix) -> Matrix:
+        """The sum over all chosen people of what `part` makes of a tile: a row of numbers per variant."""
+        task = _Sums(self._tiles(), dict(self.chosen), self.folder, part)
+        rows = self.frame.mapInArrow(task, "place int, tile int, sums binary")
+        total = rows.groupBy("place").applyInPandas(_add, "place int, sums binary")
+        found = np.zeros_like(like)
+        for row in total.collect():  # a bounded number of variants
+            sums = np.frombuffer(row["sums"]).reshape(-1, like.shape[1])
+            found[row["place"] : row["place"] + len(sums)] = sums
+        return found
+
+
+Parts = Iterator[tuple[int, Matrix]]
+
+
+def _add(rows: pd.DataFrame) -> pd.DataFrame:
+    rows = rows.sort_values("tile")  # the same sum whatever task is done first
+    total = np.sum([np.frombuffer(sums) for sums in rows["sums"]], axis=0)
+    return pd.DataFrame({"place": rows["place"].iloc[:1], "sums": [total.tobytes()]})
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """The function that each task runs: numbers of tiles in, sums over their people by place out."""
+
+    tiles: Sequence[Tile]
+    chosen: dict[str, npt.NDArray[np.bool_]]
+    folder: Location
+    part: Callable[[Calls, Tile, npt.NDArray[np.bool_]], Parts]
+
+    def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        total: dict[int, Matrix] = {}
+        numbers = [number for batch in batches for number in batch["id"].to_pylist()]
+        for tile in (self.tiles[number] for number in numbers):
+            mask = self.chosen[tile.sample_block][tile.first : tile.first + tile.people]
+            for place, sums in self.part(read_tile(self.folder, tile), tile, mask) if mask.any() else ():
+                total[place] = total[place] + sums if place in total else sums
+        for place, sums in total.items():
+            where = {
+                name: pa.array([number], pa.int32()) for name, number in (("place", place), ("tile", numbers[0]))
+            }
+            yield pa.RecordBatch.from_pydict(where | {"sums": [sums.tobytes()]})
+
+
+def _frequencies(calls: Calls, tile: Tile, chosen: npt.NDArray[np.bool_]) -> Parts:
+    """Of each variant its ALT alleles and its calls."""
+    for place, packed in calls.items():
+        codes = unpack(packed, tile.people)[:, chosen]
+        called = codes != MISSING
+        alleles = np.where(called, codes, 0).sum(1, dtype=np.int64)
+        yield place, np.stack([alleles, called.sum(1)], axis=1).astype(np.float64)
+
+
+def standardised(codes: Codes, mean: Matrix, scale: Matrix) -> npt.NDArray[np.float32]:
+    """(variants, people): 0 where a call is missing."""
+    values = (np.arange(4) - mean[:, None]) * scale[:, None]
+    values[:, MISSING] = 0
+    return np.take_along_axis(values.astype(np.float32), codes, 1)
+
+
+@dataclass(frozen=True)
+class _Product:
+    """The standardised matrix's product with itself, times `vectors`: people are summed over at last."""
+
+    mean: Matrix
+    scale: Matrix
+    vectors: Matrix
+
+    def __call__(self, calls: Calls, tile: Tile, chosen: npt.NDArray[np.bool_]) -> Parts:
+        def values(place: int) -> tuple[slice, npt.NDArray[np.float32]]:
+            rows = slice(place, place + len(calls[place]))
+            codes = unpack(calls[place], tile.people)[:, chosen]
+            return rows, standardised(codes, self.mean[rows], self.scale[rows])
+
+        vectors = self.vectors.astype(np.float32)
+        people = np.zeros((int(chosen.sum()), vectors.shape[1]))
+        for place in calls:
+            rows, matrix = values(place)
+            people += matrix.T @ vectors[rows]
+        narrow = people.astype(np.float32)
+        for place in calls:
+            yield place, (values(place)[1] @ narrow).astype(np.float64)
+
+
+_PLACED = pa.schema(
+    [
+        ("sample_block", pa.string()),
+        ("sample_index", pa.int32()),
+        ("n_called", pa.int32()),
+        ("components", pa.list_(pa.float64())),
+    ]
+)
+_PLACED_DDL = "sample_block string, sample_index int, n_called int, components array<double>"
+
+
+@dataclass(frozen=True)
+class _Placed:
+    """The function that each task runs: numbers of tiles in, everyone in them on the axes out."""
+
+    tiles: Sequence[Tile]
+    folder: Location
+    axes: Axes
+
+    def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            for number in batch["id"].to_pylist():
+                tile = self.tiles[number]
+                calls = {
+                    place: unpack(packed, tile.people) for place, packed in read_tile(self.folder, tile).items()
+                }
+                called, components = place(calls, tile.people, self.axes)
+                known = np.isfinite(components[:, 0]).tolist()
+                rows = [row if fine else None for row, fine in zip(components.tolist(), known, strict=True)]
+                columns = [
+                    pa.repeat(tile.sample_block, tile.people),
+                    pa.array(np.arange(tile.first, tile.first + tile.people), pa.int32()),
+                    pa.array(called, pa.int32()),
+                    pa.array(rows, pa.list_(pa.float64())),
+                ]
+                yield pa.RecordBatch.from_arrays(columns, schema=_PLACED)
+
+
+def place(calls: Mapping[int, Codes], people: int, axes: Axes) -> tuple[npt.NDArray[np.int64], Matrix]:
+    """How many of the axes' variants each of so many people has called, and their components (people, components),
+    NaN where these are too few. `calls` are codes (variants, people) by the place of the first variant.
+
+    By least squares over the variants that are called: to count a missing one as average, as plink2 does, draws a
+    person towards the middle, and whole batches that lack variants with them. A component's sum of squares over
+    the people of the axes is about its eigenvalue.
+    """
+    vary = axes.scale > 0
+    number = axes.loadings.shape[1]
+    squares = (axes.loadings[:, :, None] * axes.loadings[:, None, :]).reshape(-1, number * number)
+    sums, seen = np.zeros((people, number)), np.zeros((people, number * number))
+    called = np.zeros(people, np.int64)
+    for first, codes in calls.items():
+        rows = slice(first, first + len(codes))
+        known = ((codes != MISSING) & vary[rows, None]).astype(np.float32)
+        sums += standardised(codes, axes.mean[rows], axes.scale[rows]).T @ axes.loadings[rows]
+        seen += known.T @ squares[rows]
+        called += known.sum(0).astype(np.int64)
+    enough = called >= max(SMALLEST_SHARE * vary.sum(), 1)
+    found = np.full((people, number), np.nan)
+    gram = seen[enough].reshape(-1, number, number)
+    # A person's called variants may leave an axis without any.
+    inverse = np.linalg.pinv(gram, hermitian=True)
+    found[enough] = (inverse @ sums[enough][:, :, None])[:, :, 0] / np.sqrt(vary.sum())
+    return called, found

@@ -1,0 +1,342 @@
+"""The 1000 Genomes' axes are plink2's, and whoever had no part in them is told the right origin."""
+
+import gzip
+import shutil
+import subprocess
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from deltalake import DeltaTable
+from pyspark.sql import SparkSession
+
+from features.contract.errors import ConfigError, DataGateError
+from features.contract.paths import Location
+from features.contract.persons import PersonKeyer
+from features.contract.runs import Run, Runs
+from features.contract.settings import (
+    AncestrySettings,
+    GenomicsSettings,
+    IdentitySettings,
+    PopulationLabels,
+    Settings,
+)
+from features.genomics.ancestry import check_current, infer_ancestry
+from features.genomics.ingest import ingest_genomics
+from features.lake import Written
+from tests.features.genomics.conftest import writer
+
+DATA = Path(__file__).parents[4] / "shared/data/thousand_genomes"
+CALLS = DATA / "kg2504_23770snp.GRCh37.vcf.gz"
+KEYER = PersonKeyer(bytes(range(32)), IdentitySettings(namespace="thousand_genomes", pattern="^(.+)$"))
+LABELS = PopulationLabels(path="panel.tsv", id="sample", column="super_pop")
+COMPONENTS = 6
+Frames = dict[str, pd.DataFrame]
+
+
+@dataclass(frozen=True)
+class Lake:
+    """A lake whose runs are published one after the other."""
+
+    spark: SparkSession
+    raw: Path
+    lake: Location
+    work: Location
+    keyer: PersonKeyer
+
+    def runs(self) -> Runs:
+        return Runs(tuple(self.rows))
+
+    @property
+    def rows(self) -> list[Run]:
+        return _ROWS.setdefault(self.lake.uri, [])
+
+    def ingest(self, paths: list[str]) -> None:
+        genomics = GenomicsSettings(paths=paths, build="GRCh37")
+        root = Location.parse(str(self.raw))
+        files = [file for file in root.files() if any(Path(file.path).match(path) for path in paths)]
+        self._publish(
+            "ingest_genomics", ingest_genomics(self.spark, self.lake, self.settings(genomics), self.keyer, files)
+        )
+
+    def infer(self, wanted: AncestrySettings) -> tuple[Written, Frames]:
+        genomics = GenomicsSettings(paths=["*"], build="GRCh37", ancestry=wanted)
+        written = infer_ancestry(
+            self.spark, self.lake, self.runs(), self.settings(genomics), self.keyer, self.work
+        )
+        self._publish("infer_ancestry", written)
+        return written, {name: self.table(name) for name in written.tables}
+
+    def table(self, name: str) -> pd.DataFrame:
+        return DeltaTable(f"{self.lake.uri}/{name}", version=self.runs().version(name)).to_pandas()
+
+    def settings(self, genomics: GenomicsSettings) -> Settings:
+        return Settings.model_construct(
+            name="tests",
+            raw=Location.parse(str(self.raw)).uri,
+            lake=self.lake.uri,
+            identity=self.keyer.identity,
+            genomics=genomics,
+        )
+
+    def _publish(self, job: str, written: Written) -> None:
+        now = datetime.now(UTC)
+        tables = {name: str(version) for name, version in written.tables.items()}
+        read = {name: int(run.wrote[name]) for run in self.rows for name in run.wrote}
+        self.rows.append(
+            Run(str(len(self.rows)), job, now, "c", "i", "v", read, tables, counts=written.counts, finished=now)
+        )
+
+
+_ROWS: dict[str, list[Run]] = {}
+
+
+def lake_in(folder: Path, spark: SparkSession, keyer: PersonKeyer) -> Lake:
+    (folder / "raw").mkdir(parents=True, exist_ok=True)
+    lake, work = (Location.parse(str(folder / name)) for name in ("lake", "work"))
+    return Lake(spark, folder / "raw", lake, work, keyer)
+
+
+@dataclass(frozen=True)
+class Thousand:
+    """The 1000 Genomes, of whom every other person has a label."""
+
+    lake: Lake
+    panel: pd.DataFrame
+    written: Written
+    tables: Frames
+
+    @property
+    def ancestry(self) -> pd.DataFrame:
+        """By sample, with whether it had a label, and its own population."""
+        keys = [self.lake.keyer.person_key(name) for name in self.panel["sample"]]
+        known = self.panel.assign(person_key=keys, labelled=np.arange(len(keys)) % 2 == 0)
+        return known.merge(self.tables["ancestry"], on="person_key", validate="1:1").set_index("sample")
+
+
+@pytest.fixture(scope="module")
+def thousand(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Thousand:
+    if not CALLS.exists():
+        pytest.skip("shared/data/thousand_genomes is not here")
+    lake = lake_in(tmp_path_factory.mktemp("thousand"), spark, KEYER)
+    shutil.copy(CALLS, lake.raw / "all.vcf.gz")
+    with gzip.open(CALLS, "rt") as calls:
+        order = next(line for line in calls if line.startswith("#CHROM")).split()[9:]
+    panel = pd.read_csv(DATA / "kg2504.panel.tsv", sep="\t").set_index("sample").loc[order].reset_index()
+    shown = panel.assign(super_pop=np.where(np.arange(len(panel)) % 2 == 0, panel["super_pop"], ""))
+    shown.to_csv(lake.raw / "panel.tsv", sep="\t", index=False)
+    lake.ingest(["all.vcf.gz"])
+    written, tables = lake.infer(AncestrySettings(components=COMPONENTS, populations=LABELS))
+    return Thousand(lake, panel, written, tables)
+
+
+def test_everyone_is_of_the_population_that_the_panel_says(thousand: Thousand) -> None:
+    found = thousand.ancestry
+    assert len(found) == 2504 and found["components"].notna().all()
+    others = found[~found["labelled"]]
+    told = others["population"].notna()
+    assert told.mean() > 0.97
+    assert (others["population"] == others["super_pop"])[told].mean() > 0.99
+    probabilities = [dict(row) for row in others["probabilities"]]
+    assert all(abs(sum(row.values()) - 1) < 1e-9 for row in probabilities)
+    # Of those who are given a chance of 0.9 at least, so many are right.
+    surest = np.array([max(row.values()) for row in probabilities])
+    assert (surest[told] >= 0.9).all()
+    counts: Any = thousand.written.counts
+    assert counts["axes"]["people"] == 1252 and counts["not_placed"] == 0
+    assert sum(counts["populations"].values()) + counts["of_none"] == 2504
+    assert sum(counts["labelled"].values()) == 1252
+
+
+@pytest.mark.skipif(shutil.which("plink2") is None, reason="plink2 is not installed")
+def test_axes_and_the_places_of_others_are_those_of_plink(thousand: Thousand, tmp_path: Path) -> None:
+    found, axes = thousand.ancestry, thousand.tables["axes"]
+    keys = axes["variant_key"].str.split(":")
+    (tmp_path / "axes.txt").write_text("\n".join(keys.map(lambda parts: ":".join(parts[1:]))))
+    for name, wanted in (("basis", found["labelled"]), ("others", ~found["labelled"])):
+        (tmp_path / f"{name}.txt").write_text("\n".join(found.index[wanted]))
+    read = f"plink2 --vcf {CALLS} --extract {tmp_path}/axes.txt"
+    pca = f"{read} --keep {tmp_path}/basis.txt --freq counts --pca {COMPONENTS} allele-wts --out {tmp_path}/basis"
+    subprocess.run(pca.split(), check=True, capture_output=True)
+    vectors = pd.read_csv(tmp_path / "basis.eigenvec", sep="\t").rename(columns=lambda name: name.lstrip("#"))
+    ours = np.stack(found.loc[vectors["IID"], "components"].to_list())
+    for axis in range(COMPONENTS):
+        assert abs(np.corrcoef(ours[:, axis], vectors[f"PC{axis + 1}"])[0, 1]) > 0.9999
+    theirs = np.loadtxt(tmp_path / "basis.eigenval")
+    described: Any = thousand.written.counts["axes"]
+    np.testing.assert_allclose(described["eigenvalues"], theirs, rtol=1e-4)
+    np.testing.assert_allclose((ours**2).sum(0), theirs, rtol=1e-4)
+
+    columns = " ".join(str(6 + axis) for axis in range(COMPONENTS))
+    score = f"{read} --keep {tmp_path}/others.txt --read-freq {tmp_path}/basis.acount --out {tmp_path}/others"
+    weights = f"--score {tmp_path}/basis.eigenvec.allele 2 5 header-read no-mean-imputation variance-standardize"
+    numbers = f"--score-col-nums {columns.split()[0]}-{columns.split()[-1]}"
+    subprocess.run(f"{score} {weights} {numbers}".split(), check=True, capture_output=True)
+    projected = pd.read_csv(tmp_path / "others.sscore", sep="\t").rename(columns=lambda name: name.lstrip("#"))
+    own = np.stack(found.loc[projected["IID"], "components"].to_list())
+    for axis in range(COMPONENTS):
+        assert abs(np.corrcoef(own[:, axis], projected[f"PC{axis + 1}_AVG"])[0, 1]) > 0.9999
+
+
+PLACES = [(str(1 + at % 22), 1_000_000 * (1 + at // 22)) for at in range(400)]
+
+
+FREQUENCY = np.random.default_rng(1).uniform(0.15, 0.85, (400, 2, 1))
+"""Of two populations that drifted far apart."""
+
+
+def genomes(population: int, people: int, seed: int) -> np.ndarray:
+    """Codes (variants, people) of one of the two."""
+    return np.random.default_rng(seed).binomial(2, FREQUENCY[:, population], (400, people))
+
+
+def children_of_both(people: int) -> np.ndarray:
+    """Codes (variants, people) of people with a parent from each."""
+    return np.random.default_rng(9).binomial(1, FREQUENCY, (400, 2, people)).sum(1)
+
+
+def write(lake: Lake, name: str, codes: np.ndarray, first: int) -> list[str]:
+    calls = np.array(["0/0", "0/1", "1/1", "./."])[codes]
+    names = [f"A-{first + at}" for at in range(codes.shape[1])]
+    lines = [
+        f"{contig} {at} . A C . PASS . GT {' '.join(row)}" for (contig, at), row in zip(PLACES, calls, strict=True)
+    ]
+    writer(lake.raw)(name, names, lines)
+    return names
+
+
+SMALL = AncestrySettings(components=2)
+GROUPS = PopulationLabels(path="panel.tsv", id="sample", column="group")
+
+
+def test_new_people_come_to_lie_among_the_old_and_the_axes_stay(
+    spark: SparkSession, tmp_path: Path, keyer: PersonKeyer
+) -> None:
+    small = lake_in(tmp_path / "small", spark, keyer)
+    write(small, "a.vcf", np.concatenate([genomes(0, 40, 1), genomes(1, 40, 2)], axis=1), 0)
+    small.ingest(["a.vcf"])
+    _, before = small.infer(SMALL)
+    later = write(small, "b.vcf", np.concatenate([genomes(0, 9, 3), genomes(1, 9, 4)], axis=1), 100)
+    small.ingest(["?.vcf"])
+    written, after = small.infer(SMALL)
+    pd.testing.assert_frame_equal(before["axes"], after["axes"])
+    joined = before["ancestry"].merge(after["ancestry"], on="person_key", suffixes=("", "_later"))
+    assert len(joined) == 80 and len(after["ancestry"]) == 98
+    np.testing.assert_allclose(
+        np.stack(joined["components"].to_list()), np.stack(joined["components_later"].to_list()), rtol=1e-6
+    )
+    first = after["ancestry"].set_index("person_key")["components"].map(lambda row: row[0])
+    side = np.sign([first[small.keyer.person_key(name)] for name in later])
+    assert abs(side[:9].sum()) == abs(side[9:].sum()) == 9 and side[0] != side[-1]
+    assert after["ancestry"]["population"].isna().all() and "populations" not in written.tables
+    assert written.counts["axes"] == small.rows[1].counts["axes"]
+
+    anew, tables = small.infer(SMALL.model_copy(update={"axes": 2}))
+    described: Any = anew.counts["axes"]
+    assert described["people"] == 98
+    assert len(tables["axes"]) == len(after["axes"])
+    assert not np.allclose(tables["axes"]["mean"], after["axes"]["mean"])
+
+
+@pytest.fixture(scope="module")
+def two(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> tuple[Lake, list[str]]:
+    """Sixty people of each population, ten children of both, and one with few calls; their samples."""
+    lake = lake_in(tmp_path_factory.mktemp("two"), spark, KEYER)
+    parts = [genomes(0, 60, 1), genomes(1, 60, 2), children_of_both(10), genomes(0, 1, 7)]
+    parts[-1][:250] = 3
+    names = write(lake, "a.vcf", np.concatenate(parts, axis=1), 0)
+    lake.ingest(["a.vcf"])
+    return lake, names
+
+
+def label(lake: Lake, groups: dict[str, str]) -> None:
+    lines = ["sample\tgroup", *("\t".join(one) for one in groups.items())]
+    (lake.raw / "panel.tsv").write_text("\n".join(lines) + "\n")
+
+
+def test_who_is_like_no_labelled_population_is_of_none(two: tuple[Lake, list[str]]) -> None:
+    lake, names = two
+    label(lake, {name: "one" if at < 60 else "two" for at, name in enumerate(names[:120])})
+    written, tables = lake.infer(AncestrySettings(components=2, populations=GROUPS))
+    found = tables["ancestry"].set_index("person_key").loc[[lake.keyer.person_key(name) for name in names]]
+    assert found["population"].tolist()[:120] == ["one"] * 60 + ["two"] * 60
+    # Between the two, where nobody is: a chance is given all the same, and said to mean little.
+    assert found["population"].iloc[120:130].isna().all()
+    assert (found["typicality"].iloc[120:130] < 1e-8).all()
+    last = found.iloc[130]
+    assert last["components"] is None and 100 < last["n_called"] <= 150 and last["probabilities"] is None
+    counts: Any = written.counts
+    assert counts["not_placed"] == 1 and counts["of_none"] == 10
+    assert tables["populations"].set_index("population")["people"].to_dict() == {"one": 60, "two": 60}
+
+
+def test_too_few_variants_stop_the_job(two: tuple[Lake, list[str]]) -> None:
+    wanted = AncestrySettings(components=20, minimum_allele_frequency=0.45)
+    with pytest.raises(
+        DataGateError, match="independent variants of autosomes, expected at least 10 a component, 200"
+    ):
+        two[0].infer(wanted)
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        ({"B-1": "one"}, "of 1 listed people none has a genome"),
+        ({f"A-{at}": "few" if at < 4 else "many" for at in range(60)}, "few has 4, expected more than twice"),
+        (
+            {f"A-{at}": "one" for at in range(40)},
+            "40 unrelated people may be used and have a label, expected at least 50",
+        ),
+    ],
+)
+def test_labels_that_name_nobody_or_too_few_stop_the_job(
+    two: tuple[Lake, list[str]], groups: dict[str, str], message: str
+) -> None:
+    label(two[0], groups)
+    with pytest.raises(DataGateError, match=message):
+        two[0].infer(AncestrySettings(components=2, populations=GROUPS, axes=2))  # none that are kept
+
+
+def test_ancestry_of_other_genomes_or_axes_is_refused() -> None:
+    genomics = GenomicsSettings(paths=["*"], build="GRCh38", ancestry=AncestrySettings())
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    tables = dict.fromkeys(("variants", "genotypes", "samples"), "1")
+
+    def runs(read: dict[str, int], of: str) -> Runs:
+        rows = [Run("a", "ingest_genomics", start, "c", "i", "v", finished=start, wrote=tables)]
+        found = {"axes": "0", "ancestry": "0"}
+        rows.append(
+            Run(
+                "b",
+                "infer_ancestry",
+                start,
+                "c",
+                "i",
+                "v",
+                read,
+                found,
+                counts={"axes": {"of": of}},
+                finished=start,
+            )
+        )
+        return Runs(tuple(rows))
+
+    now = dict.fromkeys(tables, 1)
+    same = f"GRCh38 {AncestrySettings().model_dump_json(exclude={'minimum_probability'})}"
+    check_current(runs(now, same), genomics)
+    with pytest.raises(DataGateError, match="before the genomes were last ingested"):
+        check_current(runs(now | {"genotypes": 0}, same), genomics)
+    with pytest.raises(DataGateError, match="by other settings; run infer_ancestry first"):
+        check_current(runs(now, same.replace("10", "11")), genomics)
+
+
+def test_without_its_section_the_job_has_nothing_to_do(
+    spark: SparkSession, lake: Location, keyer: PersonKeyer
+) -> None:
+    settings = Settings.model_construct(genomics=GenomicsSettings(paths=["*"], build="GRCh38"))
+    with pytest.raises(ConfigError, match=r"genomics\.ancestry"):
+        infer_ancestry(spark, lake, Runs(()), settings, keyer, lake)
