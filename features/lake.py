@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
 
+import deltalake
 import pyarrow as pa
 from delta.tables import DeltaTable
 from pyspark import SparkContext
@@ -17,7 +18,7 @@ from pyspark.sql.pandas.types import from_arrow_schema
 
 from features.contract.errors import ClusterError
 from features.contract.paths import Location
-from features.contract.runs import Runs, open_delta
+from features.contract.runs import Runs, lake_uri, open_delta
 from features.contract.schemas import Table
 from features.contract.settings import SparkSettings
 
@@ -162,22 +163,36 @@ def restore_leftover(lake: Location, runs: Runs, table: str) -> bool:
 
 
 def _create(spark: SparkSession, lake: Location, table: Table, reshape: bool) -> None:
-    """Create the table, with NOT NULL and its CHECKs, if it is not there (in this shape, for `reshape`).
-
-    Not by `overwriteSchema` on the write: that takes nullability from the frame, and Spark forgets it.
-    """
+    """Create the table, with NOT NULL and its CHECKs, if it is not there (in this shape, for `reshape`)."""
     declared = from_arrow_schema(table.schema)
     found = open_delta(lake, table.path)
     if found is not None:
         shape = from_arrow_schema(pa.schema(found.schema().to_arrow()))
-        if not reshape or shape.simpleString() == declared.simpleString():
-            return
+        if reshape and shape.simpleString() != declared.simpleString():
+            _replace(spark, lake, table, dict(found.metadata().configuration))
+        return
     # Delta compares this with Hadoop's own spelling of the path, which is `file:/`, not `file:///`.
-    location = f"{lake.uri}/{table.path}".replace("file://", "file:", 1)
-    builder = DeltaTable.createOrReplace(spark).location(location).addColumns(declared)
+    location = lake_uri(lake, table.path).replace("file://", "file:", 1)
+    builder = DeltaTable.createIfNotExists(spark).location(location).addColumns(declared)
     for name, expression in table.checks.items():
-        builder = builder.property(f"delta.constraints.{name}", expression)
+        builder = builder.property(f"{_CHECK}{name}", expression)
     builder.execute()
+
+
+_CHECK = "delta.constraints."
+
+
+def _replace(spark: SparkSession, lake: Location, table: Table, properties: dict[str, str]) -> None:
+    """An empty table of the declared shape in the place of one of another, behind its history.
+
+    By delta-rs: Delta's own createOrReplace takes a table that is known by its path alone for a new one and
+    refuses the shape; `overwriteSchema` on the write takes nullability from the frame, and Spark forgets it.
+    """
+    kept = {name: value for name, value in properties.items() if not name.startswith(_CHECK)}
+    uri = lake_uri(lake, table.path)
+    deltalake.DeltaTable.create(uri, table.schema, mode="overwrite", configuration=kept)
+    for name, expression in table.checks.items():
+        spark.sql(f"ALTER TABLE delta.`{uri}` ADD CONSTRAINT {name} CHECK ({expression})")
 
 
 def _check_columns(frame: DataFrame, table: Table) -> None:

@@ -18,7 +18,8 @@ def _raw(settings: Settings) -> list[str]:
 
 def _reads(settings: Settings) -> list[str]:
     usable = settings.genomics.usable.values() if settings.genomics else ()
-    return sorted({*usable, "variants", "samples"})
+    ancestry = ["ancestry"] if settings.genomics and settings.genomics.ancestry else []
+    return sorted({*usable, "variants", "samples", *ancestry})
 
 
 JOB = Job(

@@ -184,6 +184,7 @@ ANCESTRY = Table(
     "ancestry",
     _schema(
         ("person_key", pa.string()),
+        ("reference", pa.bool_()),
         ("n_called", pa.int32()),
         ("components", pa.list_(pa.float64()), True),
         ("population", pa.string(), True),
@@ -195,7 +196,12 @@ ANCESTRY = Table(
 
 POLYGENIC_SCORES = Table(
     "polygenic_scores",
-    _schema(("person_key", pa.string()), ("score", pa.string()), ("total", pa.float64())),
+    _schema(
+        ("person_key", pa.string()),
+        ("score", pa.string()),
+        ("total", pa.float64()),
+        ("adjusted_z", pa.float64(), True),
+    ),
     {"person_key_is_hex": "length(person_key) = 64"},
 )
 

@@ -1,12 +1,15 @@
 """Where people's genomes come from: `axes` of population structure, and on them `ancestry` of everyone."""
 
+import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
 from pyspark import StorageLevel
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as sf
@@ -17,11 +20,12 @@ from features.contract.persons import PersonKeyer
 from features.contract.runs import Runs
 from features.contract.schemas import ANCESTRY, AXES, POPULATIONS
 from features.contract.settings import AncestrySettings, GenomicsSettings, Settings
-from features.genomics.blocks import by_block
+from features.genomics.blocks import batches_by_block, by_block, packed_rows
 from features.genomics.contigs import AUTOSOME
+from features.genomics.counts import count_calls
 from features.genomics.linkage import in_long_range, pruned
 from features.genomics.populations import Classified, check_people, collected, populations
-from features.genomics.principal_components import Axes, Passes
+from features.genomics.principal_components import SMALLEST_SHARE, Axes, Passes
 from features.genomics.quality_control import check_current as check_quality
 from features.genomics.relatives import check_current as check_relatives
 from features.genomics.sample_table import read_values
@@ -33,6 +37,8 @@ SECTION = "genomics.ancestry"
 FEWEST_PEOPLE = 50
 """As plink2 wants them of whoever frequencies are estimated in."""
 FEWEST_VARIANTS_A_COMPONENT = 10
+FEWEST_CALLED = 0.95
+"""Of the people of the axes, and of the others: a variant that a batch lacks places nobody of it."""
 CANDIDATES_A_VARIANT = 4
 PEOPLE_FOR_LINKAGE = 10_000
 """An r2 of 0.2 is known to within 0.01 from so many."""
@@ -65,37 +71,36 @@ def infer_ancestry(
     check_relatives(runs, genomics)
     genomes = _genomes(spark, lake, runs, genomics)
     labels = _labels(genomes, Location(settings.raw), wanted, keyer)
-    kept = runs.publisher(AXES.path)
-    described = kept.counts["axes"] if kept and kept.counts["axes"]["of"] == _in_words(genomics, wanted) else None
+    families = read_table(spark, lake, runs, "families") if genomics.relatives else None
+    reference = _reference(genomes, labels, families)
+    if labels is not None:
+        _check_labels(labels, reference, wanted)
+    described = _kept(runs, genomics, wanted)
     if described:
         old = read_table(spark, lake, runs, AXES.path).orderBy("variant_key").toPandas()
         keys, axes = old["variant_key"], _axes(old, described)
-        log.info("axes: those of %s people and %s variants are kept", described["people"], f"{len(old):,}")
-        passes = _passes(genomes, _listed(spark, keys), len(keys), {}, folder)
+        passes = _passes(genomes, _present(genomes, keys), len(keys), {}, folder)
     else:
-        families = read_table(spark, lake, runs, "families") if genomics.relatives else None
-        basis = _basis(genomes, labels, families, wanted)
+        basis = _basis(genomes, reference, labels, wanted)
         chosen, number = _variants(genomes, basis, genomics.build, wanted)
-        places = numbered(chosen).persist()
+        places = numbered(chosen)
         passes = _passes(genomes, places, number, basis, folder)
         axes = passes.axes(wanted.components)
         keys = places.orderBy("place").toPandas()["variant_key"]
-        places.unpersist()
-        described = {
-            "of": _in_words(genomics, wanted),
-            "people": sum(int(mask.sum()) for mask in basis.values()),
-            "variants": number,
-            "eigenvalues": axes.eigenvalues.tolist(),
-        }
-    versions = {AXES.path: write_table(_table(spark, keys, axes), lake, AXES)}
+        described = _described(genomics, wanted, basis, axes)
     found = passes.placed(axes).join(genomes.samples.select(*_PLACE), ["sample_block", "sample_index"])
-    found = found.persist(StorageLevel.MEMORY_AND_DISK)
+    found = found.join(reference.select("person_key", "reference"), "person_key", "left")
+    found = found.fillna(False, ["reference"]).persist(StorageLevel.MEMORY_AND_DISK)
     try:
+        _check_placed(found)
+        versions = {AXES.path: write_table(_table(spark, keys, axes), lake, AXES)}
+        own = None
         if labels is not None:
-            of_labelled = found.join(labels, "person_key").filter(sf.col("components").isNotNull())
-            versions[POPULATIONS.path] = write_table(populations(of_labelled), lake, POPULATIONS)
-        own = None if labels is None else read_version(spark, lake, POPULATIONS.path, versions[POPULATIONS.path])
-        versions[ANCESTRY.path] = write_table(_classified(found, own, wanted), lake, ANCESTRY)
+            of_reference = found.filter(sf.col("reference") & sf.col("components").isNotNull())
+            shown = populations(of_reference.join(labels, "person_key"))
+            versions[POPULATIONS.path] = write_table(shown, lake, POPULATIONS)
+            own = read_version(spark, lake, POPULATIONS.path, versions[POPULATIONS.path])
+        versions[ANCESTRY.path] = write_table(_classified(found, own, wanted), lake, ANCESTRY, reshape=True)
     finally:
         found.unpersist()
     ancestry = read_version(spark, lake, ANCESTRY.path, versions[ANCESTRY.path])
@@ -107,7 +112,7 @@ _PLACE = ("sample_block", "sample_index", "person_key")
 
 def check_current(runs: Runs, genomics: GenomicsSettings) -> None:
     """DataGateError where people were placed before the genomes were last ingested or judged, or by other axes."""
-    made = runs.publisher(ANCESTRY.path)
+    made = runs.publisher(ANCESTRY.path) if genomics.ancestry else None
     if genomics.ancestry is None or made is None:  # a table that is not there is missed by who reads it
         return
     check_quality(runs, genomics)
@@ -123,9 +128,79 @@ def _sections(settings: Settings) -> tuple[GenomicsSettings, AncestrySettings]:
     return settings.genomics, settings.genomics.ancestry
 
 
+_OF_AXES = ("components", "minimum_allele_frequency", "window", "most_r2", "most_variants", "populations", "axes")
+
+
 def _in_words(genomics: GenomicsSettings, wanted: AncestrySettings) -> str:
-    """What the axes hang on: other words, other axes."""
-    return f"{genomics.build} {wanted.model_dump_json(exclude={'minimum_probability'})}"
+    """What the axes hang on: other words, other axes. Settings to come are not in it by themselves."""
+    found = wanted.model_dump(mode="json")
+    return json.dumps([genomics.build, *(found[name] for name in _OF_AXES)])
+
+
+def _limits(genomics: GenomicsSettings) -> str:
+    """What else had a say in who and what the axes are made of."""
+    return json.dumps([part and part.model_dump(mode="json") for part in (genomics.quality, genomics.relatives)])
+
+
+def _described(genomics: GenomicsSettings, wanted: AncestrySettings, basis: Masks, axes: Axes) -> dict[str, Any]:
+    """What `runs` keeps of new axes."""
+    people, variants = sum(int(mask.sum()) for mask in basis.values()), int((axes.scale > 0).sum())
+    noise = int((axes.eigenvalues < (1 + np.sqrt(people / variants)) ** 2).sum())
+    if noise:
+        log.warning(
+            "axes: %d of %d tell no more than chance would (Marchenko, Pastur); fewer components place new people "
+            "as well",
+            *(noise, len(axes.eigenvalues)),
+        )
+    found = {
+        "of": _in_words(genomics, wanted),
+        "limits": _limits(genomics),
+        "people": people,
+        "variants": variants,
+    }
+    return found | {"eigenvalues": axes.eigenvalues.tolist()}
+
+
+def _kept(runs: Runs, genomics: GenomicsSettings, wanted: AncestrySettings) -> dict[str, Any] | None:
+    """What is known of the published axes, where these settings made them."""
+    made = runs.publisher(AXES.path)
+    if made is None:
+        return None
+    described: dict[str, Any] = made.counts["axes"]
+    if described["of"] != _in_words(genomics, wanted):
+        log.warning("axes: made anew, for their settings changed: components of before mean something else")
+        return None
+    log.info(
+        "axes: those of %s people and %s variants are kept", described["people"], f"{described['variants']:,}"
+    )
+    if described["limits"] != _limits(genomics):
+        log.warning(
+            "axes: genomics.quality or genomics.relatives were others when they were made; another number in "
+            "%s.axes makes them anew",
+            SECTION,
+        )
+    return described
+
+
+def _present(genomes: Genomes, keys: "pd.Series[str]") -> DataFrame:
+    """Those of the kept axes' variants that may be used now. DataGateError where most are gone."""
+    found = _listed(genomes.samples.sparkSession, keys).join(genomes.variants, "variant_key", "left_semi")
+    number = found.count()
+    if number < SMALLEST_SHARE * len(keys):
+        raise DataGateError(
+            f"{SECTION}: of the {len(keys):,} variants of the kept axes {number:,} may be used now, expected at "
+            "least half; another number in axes makes them anew, of the variants that there are"
+        )
+    return found
+
+
+def _check_placed(found: DataFrame) -> None:
+    people, placed = found.agg(sf.count("*"), sf.count("components")).collect()[0]
+    if 2 * placed < people:
+        raise DataGateError(
+            f"{SECTION}: {people - placed:,} of {people:,} people have too few calls of the axes' variants to be "
+            "placed; ingest genotypes at the same variants, or another number in axes makes the axes anew"
+        )
 
 
 def _genomes(spark: SparkSession, lake: Location, runs: Runs, genomics: GenomicsSettings) -> Genomes:
@@ -141,61 +216,119 @@ def _labels(genomes: Genomes, raw: Location, wanted: AncestrySettings, keyer: Pe
         return None
     section, table = f"{SECTION}.populations", wanted.populations
     values = read_values(raw, table, table.column, section, keyer)
-    rows = pd.DataFrame({"person_key": list(values), "population": list(values.values())})
-    labels = genomes.samples.sparkSession.createDataFrame(
-        rows[rows["population"] != ""], "person_key string, population string"
-    )
+    rows = pd.DataFrame({"person_key": list(values), "population": [value.strip() for value in values.values()]})
+    rows = rows[rows["population"] != ""]
+    if rows.empty:
+        raise DataGateError(f"{section}: column {table.column} has no value at all; is it the right one?")
+    labels = genomes.samples.sparkSession.createDataFrame(rows, "person_key string, population string")
     found = labels.join(genomes.samples, "person_key", "left_semi")
-    sizes = {row["population"]: row["count"] for row in found.groupBy("population").count().collect()}
-    if not sizes:
+    if found.isEmpty():
         raise DataGateError(
-            f"{section}: of {len(rows):,} listed people none has a genome; are the file's ids those of the "
+            f"{section}: of {len(rows):,} labelled people none has a genome; are the file's ids those of the "
             "samples?"
         )
-    check_people(sizes, wanted.components)
     return found
 
 
-def _basis(
-    genomes: Genomes, labels: DataFrame | None, families: DataFrame | None, wanted: AncestrySettings
-) -> Masks:
-    """Of each block, who the axes are made of."""
+def _check_labels(labels: DataFrame, reference: DataFrame, wanted: AncestrySettings) -> None:
+    """Before anything is computed: who describes each population."""
+    of_reference = reference.filter("reference").select("person_key", sf.lit(1).alias("one"))
+    joined = labels.join(of_reference, "person_key", "left").groupBy("population")
+    rows = joined.agg(sf.count("one").alias("people")).collect()
+    check_people({row["population"]: row["people"] for row in rows}, wanted.components)
+
+
+def _reference(genomes: Genomes, labels: DataFrame | None, families: DataFrame | None) -> DataFrame:
+    """`person_key, of_axes, reference` of people who may be used and of whom no two are relatives; of those with a
+    label, where there are labels.
+
+    Whoever the axes are made of lies further out on them than others like them do. So of labelled people one half,
+    by a hash, makes the axes, and the other is what everyone else is compared with; without labels all do both.
+    """
     people = genomes.usable.select("person_key")
-    if labels is not None:
-        people = people.join(labels, "person_key", "left_semi")
     if families is None:
         log.warning(
             "genomics.relatives is not set: relatives among the people of the axes would be axes themselves"
         )
     else:
         people = people.join(families.filter(~sf.col("unrelated")), "person_key", "left_anti")
-    flagged = genomes.samples.join(people.withColumn("in_basis", sf.lit(1)), "person_key", "left")
-    masks = {block: flags == 1 for block, flags in by_block(flagged, sf.coalesce("in_basis", sf.lit(0))).items()}
+    if labels is None:
+        return people.withColumns({"of_axes": sf.lit(True), "reference": sf.lit(True)})
+    half = sf.pmod(sf.xxhash64(sf.lit(SECTION), "person_key"), sf.lit(2)) == 0
+    return people.join(labels, "person_key", "left_semi").withColumns({"of_axes": half, "reference": ~half})
+
+
+def _basis(genomes: Genomes, reference: DataFrame, labels: DataFrame | None, wanted: AncestrySettings) -> Masks:
+    """Of each block, who the axes are made of."""
+    flagged = genomes.samples.join(reference, "person_key", "left")
+    of_axes = sf.coalesce(sf.col("of_axes").cast("int"), sf.lit(0))
+    masks = {block: flags == 1 for block, flags in by_block(flagged, of_axes).items()}
     number, needed = sum(int(mask.sum()) for mask in masks.values()), max(FEWEST_PEOPLE, 2 * wanted.components)
     if number < needed:
-        who = "may be used" if labels is None else "may be used and have a label"
+        who = "may be used" if labels is None else "may be used and are of the labelled half that makes the axes"
         raise DataGateError(f"{SECTION}: {number:,} unrelated people {who}, expected at least {needed}")
     return masks
 
 
 def _variants(genomes: Genomes, basis: Masks, build: str, wanted: AncestrySettings) -> tuple[DataFrame, int]:
     """`variant_key` of the variants of the axes, and how many."""
-    rarer = sf.least("allele_frequency", 1 - sf.col("allele_frequency"))
-    common = sf.col("contig").rlike(AUTOSOME) & (rarer >= wanted.minimum_allele_frequency)
-    candidates = genomes.variants.filter(common & ~in_long_range(build))
+    places = genomes.variants.filter(sf.col("contig").rlike(AUTOSOME) & ~in_long_range(build))
+    known = places.select("variant_key", "contig", "position").join(_frequencies(genomes, basis), "variant_key")
+    rarer = sf.least("frequency", 1 - sf.col("frequency"))
+    candidates = known.filter((rarer >= wanted.minimum_allele_frequency) & (sf.col("called") >= FEWEST_CALLED))
+    candidates = candidates.persist()
     number = candidates.count()
-    candidates = drawn(candidates, number, CANDIDATES_A_VARIANT * wanted.most_variants, SECTION)
-    left = pruned(genomes.genotypes, candidates, number, _some(basis), wanted.window, wanted.most_r2).persist()
-    independent = left.count()
-    log.info("axes: %s common variants, %s of them independent", f"{number:,}", f"{independent:,}")
-    chosen = drawn(left, independent, wanted.most_variants, f"{SECTION} pruned")
-    found = chosen.count()
-    if found < FEWEST_VARIANTS_A_COMPONENT * wanted.components:
+    most = CANDIDATES_A_VARIANT * wanted.most_variants
+    some = drawn(candidates, number, most, SECTION)
+    people = _some(basis)
+    left = pruned(genomes.genotypes, some, min(number, 2 * most), people, wanted.window, wanted.most_r2).persist()
+    try:
+        independent = left.count()
+        log.info("axes: %s common variants, %s of them independent", f"{number:,}", f"{independent:,}")
+        chosen = drawn(left, independent, wanted.most_variants, f"{SECTION} pruned")
+        keys = chosen.toPandas()  # a bounded number
+    finally:
+        left.unpersist()
+        candidates.unpersist()
+    if len(keys) < FEWEST_VARIANTS_A_COMPONENT * wanted.components:
         raise DataGateError(
-            f"{SECTION}: {found:,} common, independent variants of autosomes, expected at least "
+            f"{SECTION}: {len(keys):,} common, independent variants of autosomes, called in {FEWEST_CALLED:.0%} "
+            "of the people of the axes and of the others, expected at least "
             f"{FEWEST_VARIANTS_A_COMPONENT} a component, {FEWEST_VARIANTS_A_COMPONENT * wanted.components}"
         )
-    return chosen, found
+    return genomes.samples.sparkSession.createDataFrame(keys, "variant_key string"), len(keys)
+
+
+def _frequencies(genomes: Genomes, basis: Masks) -> DataFrame:
+    """`variant_key`, its `frequency` in the people of the axes, and the share `called` of these or of the others,
+    whichever is less."""
+    masks = {block: [mask, ~mask] for block, mask in basis.items()}
+    own, others = (sum(int(masks[block][at].sum()) for block in masks) for at in (0, 1))
+    ddl = ", ".join(["variant_key string", *(f"{name} bigint" for name in _COUNTED)])
+    rows = genomes.genotypes.select("variant_key", "sample_block", "calls").mapInArrow(_Counted(masks), ddl)
+    found = rows.groupBy("variant_key").agg(*(sf.sum(name).alias(name) for name in _COUNTED))
+    rates = [sf.col("called_own") / own, *([sf.col("called_others") / others] if others else [sf.lit(1.0)])]
+    frequency = sf.when(sf.col("called_own") > 0, sf.col("alleles") / (2 * sf.col("called_own")))
+    return found.select("variant_key", frequency.alias("frequency"), sf.least(*rates).alias("called"))
+
+
+_COUNTED = ("alleles", "called_own", "called_others")
+
+
+@dataclass(frozen=True)
+class _Counted:
+    """The function that each task runs: packed rows in; ALT alleles and calls of the people of the axes, and calls
+    of the others, out."""
+
+    masks: dict[str, list[npt.NDArray[np.bool_]]]
+
+    def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for block, rows in batches_by_block(batches):
+            counts = count_calls(packed_rows(rows["calls"]), self.masks[block])
+            hom_ref, het, hom_alt, _, *others = counts.T
+            columns = [het + 2 * hom_alt, hom_ref + het + hom_alt, others[0] + others[1] + others[2]]
+            arrays = [rows["variant_key"], *(pa.array(column) for column in columns)]
+            yield pa.RecordBatch.from_arrays(arrays, names=["variant_key", *_COUNTED])
 
 
 def _some(basis: Masks) -> Masks:
@@ -237,13 +370,13 @@ def _axes(rows: pd.DataFrame, described: Mapping[str, object]) -> Axes:
 
 def _classified(found: DataFrame, own: DataFrame | None, wanted: AncestrySettings) -> DataFrame:
     """ANCESTRY of everyone who is placed, and of who is not."""
-    columns = ["person_key", "n_called", "components"]
+    columns = ["person_key", "reference", "n_called", "components"]
     placed = found.select(columns)
     if own is None:
         nothing = {"population": "string", "probabilities": "map<string,double>", "typicality": "double"}
         return placed.withColumns({name: sf.lit(None).cast(kind) for name, kind in nothing.items()})
     schema = (
-        "person_key string, n_called int, components array<double>, population string, "
+        "person_key string, reference boolean, n_called int, components array<double>, population string, "
         "probabilities map<string,double>, typicality double"
     )
     return placed.mapInArrow(Classified(collected(own), wanted.minimum_probability, columns), schema)

@@ -5,16 +5,19 @@ greedy by frequency, so that it hangs neither on where windows begin nor on how 
 frequency: Prive et al., Bioinformatics 2018;34:2781).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as sf
 
-from features.genomics.packing import MISSING, Codes, unpack
+from features.genomics.blocks import batches_by_block, packed_rows
+from features.genomics.packing import MISSING, Codes, pack, unpack
 from features.lake import broadcast_if_few
 
 LONG_RANGE = {
@@ -28,7 +31,7 @@ LONG_RANGE = {
         "8": [(7.0, 13.0), (42.8, 49.9), (111.9, 115.0)],
         "10": [(36.9, 43.7)],
         "11": [(46.0, 57.0), (87.8, 90.9)],
-        "12": [(33.1, 41.8), (109.5, 112.1)],
+        "12": [(33.1, 41.8), (111.0, 113.6)],
         "20": [(32.0, 35.1)],
     },
     "GRCh38": {
@@ -41,7 +44,7 @@ LONG_RANGE = {
         "8": [(7.1, 13.2), (43.0, 49.0), (110.9, 114.0)],
         "10": [(36.6, 43.2)],
         "11": [(45.9, 57.3), (88.1, 91.2)],
-        "12": [(32.9, 41.4), (109.0, 111.7)],
+        "12": [(32.9, 41.4), (110.6, 113.1)],
         "20": [(33.4, 36.5)],
     },
 }
@@ -70,7 +73,7 @@ def pruned(
     """`variant_key` of variants no two of which lie at most `window` bases apart with an r2 above `most_r2`, in
     these people: of every such pair the more frequent variant stays, unless a still more frequent one took it.
 
-    `variants` are so many rows of `variant_key, contig, position, allele_frequency`.
+    `variants` are so many rows of `variant_key, contig, position, frequency`.
     """
     ranked = _ranked(variants)
     pairs = linked_pairs(genotypes, ranked, number, people, window, most_r2)
@@ -80,7 +83,7 @@ def pruned(
 
 def _ranked(variants: DataFrame) -> DataFrame:
     """`variants` with `rank`: 0 for the most frequent. One task sorts them: a bounded number."""
-    rarer = sf.least("allele_frequency", 1 - sf.col("allele_frequency"))
+    rarer = sf.least("frequency", 1 - sf.col("frequency"))
     order = sf.struct(-rarer, "variant_key")
     return variants.withColumn("rank", (sf.row_number().over(Window.orderBy(order)) - 1).cast("int"))
 
@@ -91,19 +94,38 @@ def linked_pairs(
     """`contig, one, other`: ranks of two variants at most `window` bases apart with an r2 above `most_r2`, the
     smaller rank first.
 
-    A task takes a window's variants beside those of the next, so that calls are shuffled twice.
+    A task takes a window's variants beside those of the next, so that calls are shuffled twice: those of the
+    chosen people alone.
     """
     chosen = broadcast_if_few(ranked.select("variant_key", "contig", "position", "rank"), number)
     rows = genotypes.select("variant_key", "sample_block", "calls").join(chosen, "variant_key")
+    own = rows.select(*_ROW).mapInArrow(_ChosenPeople(dict(people)), _ROW_DDL)
     home = sf.floor(sf.col("position") / window)
     both = sf.when(home > 0, sf.array(home, home - 1)).otherwise(sf.array(home))
-    placed = rows.withColumn("home", home).withColumn("segment", sf.explode(both))
-    return placed.groupBy("contig", "segment").applyInPandas(
-        partial(_linked_from, dict(people), window, most_r2), _PAIRS
-    )
+    placed = own.withColumn("home", home).withColumn("segment", sf.explode(both))
+    sizes = {block: int(mask.sum()) for block, mask in people.items()}
+    return placed.groupBy("contig", "segment").applyInPandas(partial(_linked_from, sizes, window, most_r2), _PAIRS)
 
 
-def _linked_from(people: Masks, window: int, most_r2: float, rows: pd.DataFrame) -> pd.DataFrame:
+_ROW = ("sample_block", "contig", "position", "rank", "calls")
+_ROW_DDL = "sample_block string, contig string, position bigint, rank int, calls binary"
+
+
+@dataclass(frozen=True)
+class _ChosenPeople:
+    """The function that each task runs: packed rows of everyone in, of the chosen people out."""
+
+    people: dict[str, npt.NDArray[np.bool_]]
+
+    def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for block, rows in batches_by_block(batches):
+            mask = self.people[block]
+            packed = pack(unpack(packed_rows(rows["calls"]), len(mask))[:, mask])
+            calls = pa.array([row.tobytes() for row in packed], pa.binary())
+            yield pa.RecordBatch.from_arrays([*(rows[name] for name in _ROW[:-1]), calls], names=list(_ROW))
+
+
+def _linked_from(people: Mapping[str, int], window: int, most_r2: float, rows: pd.DataFrame) -> pd.DataFrame:
     """The linked pairs of a window's variants, among themselves and with those of the next."""
     variants = rows.drop_duplicates("rank").sort_values(["position", "rank"])
     position, rank = variants["position"].to_numpy(), variants["rank"].to_numpy()
@@ -114,15 +136,15 @@ def _linked_from(people: Masks, window: int, most_r2: float, rows: pd.DataFrame)
     return pd.DataFrame({"contig": rows["contig"].iloc[0], "one": one, "other": other})
 
 
-def _codes(rows: pd.DataFrame, order: npt.NDArray[np.int32], people: Masks) -> Codes:
-    """Codes of the variants in this order and of all chosen people, missing where a block has no row."""
+def _codes(rows: pd.DataFrame, order: npt.NDArray[np.int32], people: Mapping[str, int]) -> Codes:
+    """Codes of the variants in this order and of all people, missing where a block has no row."""
     place = pd.Series(np.arange(len(order)), index=order)
     parts = []
-    for block, mask in people.items():
+    for block, size in people.items():
         own = rows[rows["sample_block"] == block]
-        part = np.full((len(order), int(mask.sum())), MISSING, np.uint8)
+        part = np.full((len(order), size), MISSING, np.uint8)
         for rank, calls in zip(own["rank"], own["calls"], strict=True):
-            part[place[rank]] = unpack(calls, len(mask))[mask]
+            part[place[rank]] = unpack(calls, size)
         parts.append(part)
     return np.concatenate(parts, axis=1)
 
@@ -145,7 +167,7 @@ def linked(
 def _above(one: Codes, other: Codes, most_r2: float) -> npt.NDArray[np.bool_]:
     """Whether the r2 of each row of `one` with each of `other` is above; never where a variant does not vary.
 
-    Every sum is a whole number below 2^53, so that no order of people changes the answer.
+    Every sum is a whole number, which floats hold exactly, so that no order of people changes the answer.
     """
     n, x, y, xx, yy, xy = (np.zeros((len(one), len(other))) for _ in range(6))
     for start in range(0, one.shape[1], _PEOPLE_AT_ONCE):

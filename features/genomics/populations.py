@@ -1,8 +1,8 @@
 """Which labelled population a person's genome is like: a normal distribution on the axes for each of them.
 
-Quadratic discriminant analysis (Hastie et al., Elements of Statistical Learning, 4.3), all populations as likely
-beforehand: a cohort is not mixed as a reference panel is. Probabilities sum to 1 however far a person is from
-everyone, so how far that is, is told beside them.
+Mean and covariance are estimates, so that a new person of a population follows a t distribution (Gelman et al.,
+Bayesian Data Analysis, 3.6); all populations are as likely beforehand: a cohort is not mixed as a reference panel
+is. Probabilities sum to 1 however far a person is from everyone, so how far that is, is told beside them.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,22 +13,24 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 from pyspark.sql import DataFrame
-from scipy.stats import chi2
+from scipy.stats import f, multivariate_t
 
 from features.contract.errors import DataGateError
 
 SMALLEST_TYPICALITY = 1e-8
-"""Further out than that in each population a person is of none: real ones have longer tails than normal ones."""
+"""Further out than that a person is of none: real populations have longer tails than normal ones."""
+MOST_CONDITION = 1e12
 
 Matrix = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Populations:
-    """`names` in order, their `mean` (populations, components) and `covariance` (populations, components,
-    components)."""
+    """`names` in order, how many `people` describe each, their `mean` (populations, components) and `covariance`
+    (populations, components, components)."""
 
     names: list[str]
+    people: list[int]
     mean: Matrix
     covariance: Matrix
 
@@ -59,30 +61,42 @@ def check_people(people: Mapping[str, int], components: int) -> None:
     if few:
         told = ", ".join(f"{name} has {number}" for name, number in sorted(few.items()))
         raise DataGateError(
-            f"genomics.ancestry.populations: of people with a genome {told}, expected more than twice the "
+            f"genomics.ancestry.populations: of people to describe it by {told}, expected more than twice the "
             f"components, {2 * components}; leave such a population out or join it to another"
         )
 
 
 def collected(table: DataFrame) -> Populations:
-    """The rows of `populations`, by name."""
+    """The rows of `populations`, by name. DataGateError for one with too few people, or without a spread."""
     rows = sorted(table.collect(), key=lambda row: str(row["population"]))
+    people = {row["population"]: row["people"] for row in rows}
     mean = np.array([row["mean"] for row in rows])
-    covariance = np.array([row["covariance"] for row in rows])
-    check_people({row["population"]: row["people"] for row in rows}, mean.shape[1])
-    return Populations([row["population"] for row in rows], mean, covariance.reshape(*mean.shape, -1))
+    check_people(people, mean.shape[-1])
+    covariance = np.array([row["covariance"] for row in rows]).reshape(*mean.shape, -1)
+    flat = [name for name, own in zip(people, covariance, strict=True) if np.linalg.cond(own) > MOST_CONDITION]
+    if flat:
+        raise DataGateError(
+            f"genomics.ancestry.populations: {', '.join(flat)} does not vary along some axis; are its people "
+            "there twice, or without the calls of that axis? Leave it out"
+        )
+    return Populations(list(people), list(people.values()), mean, covariance)
 
 
 def classify(components: Matrix, among: Populations) -> tuple[Matrix, Matrix]:
     """The probability of each population (people, populations), and each person's typicality (people): the chance
-    to lie so far out in the nearest of them."""
-    apart = components[:, None, :] - among.mean[None]
-    inverse = np.linalg.inv(among.covariance)
-    squared = np.einsum("npi,pij,npj->np", apart, inverse, apart)
-    log_density = -0.5 * (squared + np.linalg.slogdet(among.covariance)[1])
+    that one of the likeliest population lies so far out."""
+    number = components.shape[1]
+    log_density, typicality = np.empty((2, len(components), len(among.names)))
+    for at, (n, mean, covariance) in enumerate(zip(among.people, among.mean, among.covariance, strict=True)):
+        free = n - number
+        spread = covariance * (n + 1) * (n - 1) / (n * free)
+        log_density[:, at] = multivariate_t.logpdf(components, mean, spread, free)
+        apart = components - mean
+        squared = (apart * np.linalg.solve(spread, apart.T).T).sum(1)
+        typicality[:, at] = f.sf(squared / number, number, free)
     density = np.exp(log_density - log_density.max(1, keepdims=True))
-    typicality: Matrix = chi2.sf(squared.min(1), components.shape[1])
-    return density / density.sum(1, keepdims=True), typicality
+    probability = density / density.sum(1, keepdims=True)
+    return probability, typicality[np.arange(len(components)), probability.argmax(1)]
 
 
 @dataclass(frozen=True)

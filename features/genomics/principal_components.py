@@ -23,9 +23,15 @@ from features.genomics.tiles import Tile, read_tile, tiles_of
 log = logging.getLogger("riskloom")
 TOLERANCE = 1e-5
 """Of an eigenvalue: what its vector may be off by, when it is multiplied. float32 sums give no more."""
+SMALLEST_VALUE = 1e-3
+"""Of the largest eigenvalue: smaller ones are nothing beside it."""
 MOST_PASSES = 60
+MOST_BLOCKS = 10
+"""So many are kept, then the best of what they tell: memory on the driver."""
 SMALLEST_SHARE = 0.5
 """Of the axes' variants: from fewer calls nobody is placed."""
+SMALLEST_WEIGHT = 0.1
+"""Of an axis' squared loadings, in what a person has called: from less the place on it would be noise."""
 
 Matrix = npt.NDArray[np.float64]
 Calls = dict[int, npt.NDArray[np.uint8]]
@@ -54,23 +60,28 @@ def leading(
     width = min(2 * number, size)
     block = np.linalg.qr(np.random.default_rng(0).standard_normal((size, width)))[0]
     basis, small = np.empty((size, 0)), np.empty((0, 0))
-    while True:
+    values, vectors = np.empty(0), np.empty((0, 0))
+    for number_of_pass in range(1, most_passes + 1):
+        if basis.shape[1] >= MOST_BLOCKS * width:
+            basis, small = basis @ vectors[:, :width], np.diag(values[:width])
         image = multiply(block)
         basis = np.concatenate([basis, block], axis=1)
         new = basis.T @ image
         rest = image - basis @ new
         small = np.block([[small, new[: len(small)]], [new[: len(small)].T, new[len(small) :]]])
         values, vectors = np.linalg.eigh((small + small.T) / 2)
-        values, vectors = values[::-1][:number], vectors[:, ::-1][:, :number]
-        block, left = np.linalg.qr(rest - basis @ (basis.T @ rest))
-        off = np.linalg.norm(left @ vectors[-width:], axis=0)
-        passes = basis.shape[1] // width
-        log.info("principal components: pass %d, off by at most %.0e", passes, (off / values[0]).max())
-        if (off <= TOLERANCE * values).all() or passes == most_passes or basis.shape[1] + width > size:
+        values, vectors = values[::-1], vectors[:, ::-1]
+        further, left = np.linalg.qr(rest - basis @ (basis.T @ rest))
+        off = np.linalg.norm(left @ vectors[-block.shape[1] :, :number], axis=0) / values[0]
+        log.info("principal components: pass %d, off by at most %.0e", number_of_pass, off.max())
+        room = size - basis.shape[1]
+        if not room or (off <= TOLERANCE * np.maximum(values[:number] / values[0], SMALLEST_VALUE)).all():
             break
         # Where little is left, what QR fills up with may lie in the basis.
-        block = np.linalg.qr(block - basis @ (basis.T @ block))[0]
-    found = basis @ vectors
+        block = np.linalg.qr(further - basis @ (basis.T @ further))[0][:, :room]
+    else:
+        log.warning("principal components: still off by %.0e of the first; the last are noise", off.max())
+    values, found = values[:number], basis @ vectors[:, :number]
     signs = np.sign(found[np.abs(found).argmax(0), np.arange(number)])
     return values, found * signs
 
@@ -242,19 +253,17 @@ def place(calls: Mapping[int, Codes], people: int, axes: Axes) -> tuple[npt.NDAr
     """
     vary = axes.scale > 0
     number = axes.loadings.shape[1]
-    squares = (axes.loadings[:, :, None] * axes.loadings[:, None, :]).reshape(-1, number * number)
     sums, seen = np.zeros((people, number)), np.zeros((people, number * number))
     called = np.zeros(people, np.int64)
     for first, codes in calls.items():
         rows = slice(first, first + len(codes))
+        loadings = axes.loadings[rows]
         known = ((codes != MISSING) & vary[rows, None]).astype(np.float32)
-        sums += standardised(codes, axes.mean[rows], axes.scale[rows]).T @ axes.loadings[rows]
-        seen += known.T @ squares[rows]
+        sums += standardised(codes, axes.mean[rows], axes.scale[rows]).T @ loadings
+        seen += known.T @ (loadings[:, :, None] * loadings[:, None, :]).reshape(-1, number * number)
         called += known.sum(0).astype(np.int64)
-    enough = called >= max(SMALLEST_SHARE * vary.sum(), 1)
+    gram = seen.reshape(-1, number, number)
+    enough = (called >= max(SMALLEST_SHARE * vary.sum(), 1)) & (np.linalg.eigvalsh(gram)[:, 0] >= SMALLEST_WEIGHT)
     found = np.full((people, number), np.nan)
-    gram = seen[enough].reshape(-1, number, number)
-    # A person's called variants may leave an axis without any.
-    inverse = np.linalg.pinv(gram, hermitian=True)
-    found[enough] = (inverse @ sums[enough][:, :, None])[:, :, 0] / np.sqrt(vary.sum())
+    found[enough] = np.linalg.solve(gram[enough], sums[enough][:, :, None])[:, :, 0] / np.sqrt(vary.sum())
     return called, found

@@ -12,10 +12,12 @@ from features.contract.errors import ConfigError, DataGateError
 from features.contract.paths import FileStat, Location
 from features.contract.persons import PersonKeyer
 from features.contract.runs import Runs
-from features.contract.schemas import POLYGENIC_SCORES, SCORE_MATCHES
+from features.contract.schemas import ANCESTRY, POLYGENIC_SCORES, SCORE_MATCHES
 from features.contract.settings import GenomicsSettings, PolygenicSettings, Settings
+from features.genomics.ancestry import check_current as check_ancestry
 from features.genomics.blocks import sexes_by_block
 from features.genomics.packing import packed_size
+from features.genomics.polygenic.adjust import with_adjusted
 from features.genomics.polygenic.match import MATCHED, match_lines, weights_of_alt, without_unusable
 from features.genomics.polygenic.scoring_file import WRONG, read_scoring_files
 from features.genomics.polygenic.sums import means, sum_scores, weighed_variants
@@ -64,6 +66,7 @@ def score_genomes(
     """
     genomics, wanted = _sections(settings)
     check_current(runs, genomics)
+    check_ancestry(runs, genomics)
     variants, genotypes, samples = (
         read_table(spark, lake, runs, name) for name in ("variants", "genotypes", "samples")
     )
@@ -81,8 +84,9 @@ def score_genomes(
         weighed = weighed_variants(weights, usable, chosen, genomics.build).persist()
         sexes = sexes_by_block(samples)
         found = _totals(people, genotypes, weighed, sexes, chosen)
+        ancestry = read_table(spark, lake, runs, ANCESTRY.path) if genomics.ancestry else None
         with bounded_arrow_batches(spark, packed_size(max(map(len, sexes.values())))):
-            totals = write_table(found, lake, POLYGENIC_SCORES)
+            totals = _write(found, ancestry, lake)
         weighed.unpersist()
         tables = {
             POLYGENIC_SCORES.path: totals,
@@ -98,6 +102,19 @@ def _sections(settings: Settings) -> tuple[GenomicsSettings, PolygenicSettings]:
     if settings.genomics is None or settings.genomics.scores is None:
         raise ConfigError("genomics.scores: the configuration has no such section; add it, or leave this job out")
     return settings.genomics, settings.genomics.scores
+
+
+def _write(totals: DataFrame, ancestry: DataFrame | None, lake: Location) -> int:
+    """`polygenic_scores`, beside what is usual for each person's ancestry where that is known."""
+    if ancestry is None:
+        alone = totals.withColumn("adjusted_z", sf.lit(None).cast("double"))
+        return write_table(alone, lake, POLYGENIC_SCORES, reshape=True)
+    totals = totals.persist(StorageLevel.MEMORY_AND_DISK)  # one scan for the fit and for the table
+    try:
+        found = with_adjusted(totals, ancestry).select(POLYGENIC_SCORES.schema.names)
+        return write_table(found, lake, POLYGENIC_SCORES, reshape=True)
+    finally:
+        totals.unpersist()
 
 
 def _log(matched: DataFrame) -> DataFrame:

@@ -54,7 +54,7 @@ class Study:
         ]
         self.genotypes = spark.createDataFrame(rows, "variant_key string, sample_block string, calls binary")
         table = pd.DataFrame({"variant_key": self.keys, "contig": self.contig, "position": self.position})
-        self.variants: DataFrame = spark.createDataFrame(table.assign(allele_frequency=self.frequency))
+        self.variants: DataFrame = spark.createDataFrame(table.assign(frequency=self.frequency))
 
     @property
     def own(self) -> np.ndarray:
@@ -131,6 +131,8 @@ def test_regions_are_ordered_within_contigs_and_hold_the_hla_in_both_builds(
     for regions in LONG_RANGE[build].values():
         ends = [end for region in regions for end in region]
         assert ends == sorted(ends)
-    rows = [("6", 31_000_000, True), ("8", 9_000_000, True), ("6", 20_000_000, False), ("X", 31_000_000, False)]
+    # HLA-A, the inversion of 8p23, SH2B3 of 12q24; and outside.
+    rows = [("6", 29_900_000, True), ("8", 9_000_000, True), ("6", 20_000_000, False), ("X", 31_000_000, False)]
+    rows.append(("12", {"GRCh37": 111_884_608, "GRCh38": 111_446_804}[build], True))
     frame = spark.createDataFrame(rows, "contig string, position bigint, inside boolean")
     assert frame.filter(in_long_range(build) != sf.col("inside")).count() == 0
