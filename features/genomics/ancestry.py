@@ -23,6 +23,7 @@ from features.contract.settings import AncestrySettings, GenomicsSettings, Setti
 from features.genomics.blocks import batches_by_block, by_block, packed_rows
 from features.genomics.contigs import AUTOSOME
 from features.genomics.counts import count_calls
+from features.genomics.current import check_made
 from features.genomics.linkage import in_long_range, pruned
 from features.genomics.populations import Classified, check_people, collected, populations
 from features.genomics.principal_components import SMALLEST_SHARE, Axes, Passes
@@ -87,7 +88,7 @@ def infer_ancestry(
         passes = _passes(genomes, places, number, basis, folder)
         axes = passes.axes(wanted.components)
         keys = places.orderBy("place").toPandas()["variant_key"]
-        described = _described(genomics, wanted, basis, axes)
+        described = _described(genomics, basis, axes)
     found = passes.placed(axes).join(genomes.samples.select(*_PLACE), ["sample_block", "sample_index"])
     found = found.join(reference.select("person_key", "reference"), "person_key", "left")
     found = found.fillna(False, ["reference"]).persist(StorageLevel.MEMORY_AND_DISK)
@@ -104,7 +105,8 @@ def infer_ancestry(
     finally:
         found.unpersist()
     ancestry = read_version(spark, lake, ANCESTRY.path, versions[ANCESTRY.path])
-    return Written(versions, {"axes": described} | _counts(ancestry, labels))
+    words = _in_words(genomics, wanted)
+    return Written(versions, {"of": words, "axes": described} | _counts(ancestry, labels))
 
 
 _PLACE = ("sample_block", "sample_index", "person_key")
@@ -112,14 +114,10 @@ _PLACE = ("sample_block", "sample_index", "person_key")
 
 def check_current(runs: Runs, genomics: GenomicsSettings) -> None:
     """DataGateError where people were placed before the genomes were last ingested or judged, or by other axes."""
-    made = runs.publisher(ANCESTRY.path) if genomics.ancestry else None
-    if genomics.ancestry is None or made is None:  # a table that is not there is missed by who reads it
-        return
-    check_quality(runs, genomics)
-    same = all(made.read.get(table) == runs.version(table) for table in {*genomics.usable.values(), "samples"})
-    if not same or made.counts["axes"]["of"] != _in_words(genomics, genomics.ancestry):
-        why = "by other settings" if same else "before the genomes were last ingested or judged"
-        raise DataGateError(f"{SECTION}: ancestry was made {why}; run infer_ancestry first")
+    if genomics.ancestry:
+        check_quality(runs, genomics)
+        of = {*genomics.usable.values(), "samples"}
+        check_made(runs, ANCESTRY.path, of, ("of", _in_words(genomics, genomics.ancestry)), SECTION)
 
 
 def _sections(settings: Settings) -> tuple[GenomicsSettings, AncestrySettings]:
@@ -142,7 +140,7 @@ def _limits(genomics: GenomicsSettings) -> str:
     return json.dumps([part and part.model_dump(mode="json") for part in (genomics.quality, genomics.relatives)])
 
 
-def _described(genomics: GenomicsSettings, wanted: AncestrySettings, basis: Masks, axes: Axes) -> dict[str, Any]:
+def _described(genomics: GenomicsSettings, basis: Masks, axes: Axes) -> dict[str, Any]:
     """What `runs` keeps of new axes."""
     people, variants = sum(int(mask.sum()) for mask in basis.values()), int((axes.scale > 0).sum())
     noise = int((axes.eigenvalues < (1 + np.sqrt(people / variants)) ** 2).sum())
@@ -152,12 +150,7 @@ def _described(genomics: GenomicsSettings, wanted: AncestrySettings, basis: Mask
             "as well",
             *(noise, len(axes.eigenvalues)),
         )
-    found = {
-        "of": _in_words(genomics, wanted),
-        "limits": _limits(genomics),
-        "people": people,
-        "variants": variants,
-    }
+    found = {"limits": _limits(genomics), "people": people, "variants": variants}
     return found | {"eigenvalues": axes.eigenvalues.tolist()}
 
 
@@ -167,7 +160,7 @@ def _kept(runs: Runs, genomics: GenomicsSettings, wanted: AncestrySettings) -> d
     if made is None:
         return None
     described: dict[str, Any] = made.counts["axes"]
-    if described["of"] != _in_words(genomics, wanted):
+    if made.counts["of"] != _in_words(genomics, wanted):
         log.warning("axes: made anew, for their settings changed: components of before mean something else")
         return None
     log.info(

@@ -27,6 +27,7 @@ from features.contract.schemas import QC_ATTRITION, QC_EXCLUDED, QC_SAMPLES, QC_
 from features.contract.settings import GenomicsSettings, QualitySettings, Settings
 from features.genomics.blocks import batches_by_block, by_block, packed_rows, sexes_by_block
 from features.genomics.counts import COUNTS, SEXES, count_calls, members
+from features.genomics.current import check_made
 from features.genomics.hwe import with_hwe
 from features.genomics.packing import packed_size
 from features.genomics.sample_table import read_values
@@ -90,13 +91,8 @@ def control_quality(
 
 def check_current(runs: Runs, genomics: GenomicsSettings) -> None:
     """DataGateError where what may be used was decided on older tables, or by other limits than these."""
-    judged = runs.publisher(QC_VARIANTS.path) if genomics.quality else None
-    if genomics.quality is None or judged is None:  # a table that is not there is missed by who reads it
-        return
-    same_tables = all(judged.read.get(table) == runs.version(table) for table in JUDGED)
-    if not same_tables or judged.counts.get("limits") != _in_words(genomics.quality):
-        why = "by other limits" if same_tables else "before the genomes were last ingested"
-        raise DataGateError(f"{SECTION}: qc_variants was made {why}; run qc_genomes first")
+    if genomics.quality:
+        check_made(runs, QC_VARIANTS.path, JUDGED, ("limits", _in_words(genomics.quality)), SECTION)
 
 
 def _in_words(limits: QualitySettings) -> str:

@@ -11,6 +11,7 @@ from features.contract.runs import Runs
 from features.contract.schemas import FAMILIES, KINSHIP
 from features.contract.settings import GenomicsSettings, RelativesSettings, Settings
 from features.genomics.contigs import AUTOSOME
+from features.genomics.current import check_made
 from features.genomics.families import families
 from features.genomics.kinship import Relation, related_pairs, relation
 from features.genomics.quality_control import check_current as check_quality
@@ -62,16 +63,10 @@ def relate_genomes(
 
 def check_current(runs: Runs, genomics: GenomicsSettings) -> None:
     """DataGateError where the families were found in older tables, or by other settings than these."""
-    made = runs.publisher(FAMILIES.path)
-    if genomics.relatives is None or made is None:  # a table that is not there is missed by who reads it
-        return
-    check_quality(runs, genomics)
-    same_tables = all(
-        made.read.get(table) == runs.version(table) for table in {*genomics.usable.values(), "samples"}
-    )
-    if not same_tables or made.counts.get("settings") != genomics.relatives.model_dump_json():
-        why = "by other settings" if same_tables else "before the genomes were last ingested or judged"
-        raise DataGateError(f"{SECTION}: families was made {why}; run relate_genomes first")
+    if genomics.relatives:
+        check_quality(runs, genomics)
+        of, settings = {*genomics.usable.values(), "samples"}, genomics.relatives.model_dump_json()
+        check_made(runs, FAMILIES.path, of, ("settings", settings), SECTION)
 
 
 def _sections(settings: Settings) -> tuple[GenomicsSettings, RelativesSettings]:

@@ -372,7 +372,7 @@ def test_ancestry_of_other_genomes_or_axes_is_refused() -> None:
                 "v",
                 read,
                 found,
-                counts={"axes": {"of": of}},
+                counts={"of": of},
                 finished=start,
             )
         )
