@@ -1,4 +1,5 @@
-"""Genomes beside plink2: a VCF to the lake's tables with full QC, then from the packed calls QC again and kinship.
+"""Genomes beside plink2: a VCF to the lake's tables with full QC, then from the packed calls QC again, kinship and
+principal components.
 
 The calls are those of the 1000 Genomes' 2,504 people, written many times at other places and for other people,
 until the VCF is larger than 2 GB; a hundred people lose a tenth of their calls and some lines do not pass, so
@@ -51,6 +52,12 @@ def run() -> list[Row]:
         ),
         _row(f"QC again from the packed calls, beside {name} from its pgen", rounds, 1, 3),
         _row(f"kinship of all pairs from the packed calls, beside {name} --make-king-table", rounds, 2, None),
+        _row(
+            f"pruning, ten components and everyone placed, beside {name} --indep-pairwise and --pca",
+            rounds,
+            3,
+            None,
+        ),
         Row("the genotypes table beside the VCF.gz", "at most 1.2", f"{weight:.2f}", weight <= 1.2),
     ]
 
@@ -92,6 +99,7 @@ def _round(vcf: Path) -> dict[str, float]:
         "genomics.build": "GRCh37",
         "genomics.scores": "null",
         "genomics.relatives": "{most_variants: 1000000}",
+        "genomics.ancestry": "{components: 10}",
         "genomics.quality": json.dumps({f"minimum_{name}": limit for name, limit in LIMITS.items()}),
         "identity.pattern": "'^(.+)$'",
     }
@@ -113,6 +121,12 @@ def _round(vcf: Path) -> dict[str, float]:
     king = ["--make-king-table", "--king-table-filter", "0.0884"]
     found["plink2 2"] = _seconds([*plink, "--pfile", str(HOME / "plink"), *limits, *king])
     found["ours 2"] = _seconds([RISKLOOM, "relate_genomes", *own]) - found["start"]
+    common = [*limits, "--autosome", "--indep-pairwise", "500kb", "0.2"]
+    common[common.index("--maf") + 1] = "0.05"
+    axes = ["--extract", str(HOME / "plink.prune.in"), "--pca", "10"]
+    found["plink2 3"] = _seconds([*plink, "--pfile", str(HOME / "plink"), *common])
+    found["plink2 3"] += _seconds([*plink, "--pfile", str(HOME / "plink"), *axes])
+    found["ours 3"] = _seconds([RISKLOOM, "infer_ancestry", *own]) - found["start"]
     sys.stderr.write(json.dumps({name: round(seconds, 1) for name, seconds in found.items()}) + "\n")
     return found
 

@@ -278,7 +278,9 @@ def test_what_was_decided_on_older_tables_or_by_other_limits_is_not_used() -> No
 
     genomics = GenomicsSettings(paths=["*"], build="GRCh37", quality=LIMITS)
     check_current(published(3, LIMITS), genomics)
-    with pytest.raises(DataGateError, match="made before the genomes were last ingested or judged; run qc_genomes"):
+    with pytest.raises(
+        DataGateError, match="made before the genomes were last ingested or judged; run qc_genomes"
+    ):
         check_current(published(2, LIMITS), genomics)
     with pytest.raises(DataGateError, match="made by other settings; run qc_genomes first"):
         check_current(published(3, QualitySettings()), genomics)
