@@ -26,6 +26,8 @@ SMALL = options(
     "tasks.0.model.single_modality=false",
     "genomics.relatives.minimum_kinship=0.1",
     "genomics.relatives.minimum_variants=300",
+    "genomics.ancestry.components=2",
+    "genomics.ancestry.most_r2=0.5",
 )
 
 
@@ -73,6 +75,7 @@ def test_each_stage_prints_one_line_of_json(demo: Demo) -> None:
         "ingest_imaging",
         "qc_genomes",
         "relate_genomes",
+        "infer_ancestry",
         "score_genomes",
         "build_features",
         "train_model",
