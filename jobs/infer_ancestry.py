@@ -45,7 +45,7 @@ JOB = Job(
     body=_body,
     reads=_reads,
     writes=_writes,
-    sections=lambda settings: [settings.genomics and settings.genomics.ancestry, settings.identity],
+    sections=lambda settings: [settings.genomics and settings.genomics.without("scores"), settings.identity],
     raw=_raw,
 )
 

@@ -28,7 +28,7 @@ JOB = Job(
     reads=_reads,
     writes=lambda settings: ["polygenic_scores", "score_matches"] if _raw(settings) else [],
     sections=lambda settings: [
-        settings.genomics and settings.genomics.without("relatives", "ancestry"),
+        settings.genomics and settings.genomics.without("relatives"),
         settings.identity,
     ],
     raw=_raw,

@@ -160,7 +160,7 @@ def _kept(runs: Runs, genomics: GenomicsSettings, wanted: AncestrySettings) -> d
     if made is None:
         return None
     described: dict[str, Any] = made.counts["axes"]
-    if made.counts["of"] != _in_words(genomics, wanted):
+    if made.counts.get("of") != _in_words(genomics, wanted):
         log.warning("axes: made anew, for their settings changed: components of before mean something else")
         return None
     log.info(

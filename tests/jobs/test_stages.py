@@ -29,7 +29,14 @@ def test_what_is_done_with_genomes_does_not_bring_them_in_anew() -> None:
     assert digest(job, half_calls="missing") != digest(job)
 
 
-def test_scores_are_summed_anew_for_other_limits_and_not_for_relatives_or_ancestry() -> None:
+def test_scores_are_summed_anew_for_other_limits_and_not_for_relatives() -> None:
     job = job_named("score_genomes")
-    assert digest(job, **RELATIVES, **ANCESTRY) == digest(job)
+    assert digest(job, **RELATIVES) == digest(job)
+    assert digest(job, **ANCESTRY) != digest(job)
     assert digest(job, quality={"pass_only": False}) != digest(job)
+
+
+def test_ancestry_is_judged_anew_under_other_limits_and_not_for_other_scores() -> None:
+    job = job_named("infer_ancestry")
+    assert digest(job, **ANCESTRY, scores={"paths": ["b"]}) == digest(job, **ANCESTRY)
+    assert digest(job, **ANCESTRY, quality={"pass_only": False}) != digest(job, **ANCESTRY)
