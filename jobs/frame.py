@@ -8,7 +8,8 @@ import signal
 import time
 import traceback
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -97,6 +98,16 @@ class Context:
             folder.delete()
             owner.write_bytes(mine)
         return folder
+
+    @contextmanager
+    def scratch(self, name: str) -> Iterator[Location]:
+        """A folder that the tasks of a job share while it runs; what a killed one left is removed first."""
+        folder = self.lake / f"_work/{name}"
+        folder.delete()
+        try:
+            yield folder
+        finally:
+            folder.delete()
 
     def matching(self, globs: Sequence[str]) -> list[FileStat]:
         """The raw files that match one of these globs."""

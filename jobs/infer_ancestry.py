@@ -1,6 +1,6 @@
 """The lake's genotypes to `axes`, `populations` and `ancestry`: where people's genomes come from."""
 
-from features.contract.settings import GenomicsSettings, Settings
+from features.contract.settings import Settings
 from features.lake import Written
 from jobs.frame import Context, Job
 from jobs.script import main
@@ -9,16 +9,14 @@ from jobs.script import main
 def _body(context: Context) -> Written:
     from features.genomics.ancestry import infer_ancestry
 
-    folder = context.lake / "_work/infer_ancestry"
-    folder.delete()  # what a killed one left
-    try:
+    with context.scratch("infer_ancestry") as folder:
         return infer_ancestry(context.spark, context.lake, context.runs, context.settings, context.keyer, folder)
-    finally:
-        folder.delete()
 
 
-def _labelled(genomics: GenomicsSettings | None) -> bool:
-    return bool(genomics and genomics.ancestry and genomics.ancestry.populations)
+def _panel(settings: Settings) -> list[str]:
+    """The file of a reference panel's labels, where there is one."""
+    ancestry = settings.genomics.ancestry if settings.genomics else None
+    return [ancestry.populations.path] if ancestry and ancestry.populations else []
 
 
 def _reads(settings: Settings) -> list[str]:
@@ -31,13 +29,7 @@ def _reads(settings: Settings) -> list[str]:
 def _writes(settings: Settings) -> list[str]:
     if settings.genomics is None or settings.genomics.ancestry is None:
         return []
-    return ["axes", "ancestry", *(["populations"] if _labelled(settings.genomics) else [])]
-
-
-def _raw(settings: Settings) -> list[str]:
-    genomics = settings.genomics
-    populations = genomics.ancestry.populations if genomics and genomics.ancestry else None
-    return [populations.path] if populations else []
+    return ["axes", "ancestry", *(["populations"] if _panel(settings) else [])]
 
 
 JOB = Job(
@@ -46,7 +38,7 @@ JOB = Job(
     reads=_reads,
     writes=_writes,
     sections=lambda settings: [settings.genomics and settings.genomics.without("scores"), settings.identity],
-    raw=_raw,
+    raw=_panel,
 )
 
 if __name__ == "__main__":

@@ -9,12 +9,8 @@ from jobs.script import main
 def _body(context: Context) -> Written:
     from features.genomics.relatives import relate_genomes
 
-    folder = context.lake / "_work/relate_genomes"
-    folder.delete()  # what a killed one left
-    try:
+    with context.scratch("relate_genomes") as folder:
         return relate_genomes(context.spark, context.lake, context.runs, context.settings, folder)
-    finally:
-        folder.delete()
 
 
 def _writes(settings: Settings) -> list[str]:

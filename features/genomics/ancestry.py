@@ -11,8 +11,9 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 from pyspark import StorageLevel
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as sf
+from pyspark.sql.pandas.types import from_arrow_schema
 
 from features.contract.errors import ConfigError, DataGateError
 from features.contract.paths import Location
@@ -20,17 +21,19 @@ from features.contract.persons import PersonKeyer
 from features.contract.runs import Runs
 from features.contract.schemas import ANCESTRY, AXES, POPULATIONS
 from features.contract.settings import AncestrySettings, GenomicsSettings, Settings
-from features.genomics.blocks import batches_by_block, by_block, packed_rows
+from features.genomics.blocks import Masks, batches_by_block, flags_by_block, packed_rows, people_by_block
 from features.genomics.contigs import AUTOSOME
 from features.genomics.counts import count_calls
 from features.genomics.current import check_made
+from features.genomics.draw import drawn
 from features.genomics.linkage import in_long_range, pruned
 from features.genomics.populations import Classified, check_people, collected, populations
 from features.genomics.principal_components import SMALLEST_SHARE, Axes, Passes
 from features.genomics.quality_control import check_current as check_quality
 from features.genomics.relatives import check_current as check_relatives
 from features.genomics.sample_table import read_values
-from features.genomics.tiles import drawn, numbered, tiles_of, write_tiles
+from features.genomics.samples import KEYS
+from features.genomics.tiles import tiles_of, write_tiles
 from features.lake import Written, read_table, read_version, write_table
 
 log = logging.getLogger("riskloom")
@@ -43,8 +46,6 @@ FEWEST_CALLED = 0.95
 CANDIDATES_A_VARIANT = 4
 PEOPLE_FOR_LINKAGE = 10_000
 """An r2 of 0.2 is known to within 0.01 from so many."""
-
-Masks = dict[str, npt.NDArray[np.bool_]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,17 +84,16 @@ def infer_ancestry(
         passes = _passes(genomes, _present(genomes, keys), len(keys), {}, folder)
     else:
         basis = _basis(genomes, reference, labels, wanted)
-        chosen, number = _variants(genomes, basis, genomics.build, wanted)
-        places = numbered(chosen)
-        passes = _passes(genomes, places, number, basis, folder)
-        axes = passes.axes(wanted.components)
-        keys = places.orderBy("place").toPandas()["variant_key"]
+        chosen = _variants(genomes, basis, genomics.build, wanted)
+        keys = chosen["variant_key"]
+        passes = _passes(genomes, _listed(spark, keys), len(keys), basis, folder)
+        axes = passes.axes(wanted.components, chosen["frequency"].to_numpy())
         described = _described(genomics, basis, axes)
-    found = passes.placed(axes).join(genomes.samples.select(*_PLACE), ["sample_block", "sample_index"])
+    found = passes.placed(axes).join(genomes.samples.select("person_key", *KEYS), KEYS)
     found = found.join(reference.select("person_key", "reference"), "person_key", "left")
     found = found.fillna(False, ["reference"]).persist(StorageLevel.MEMORY_AND_DISK)
     try:
-        _check_placed(found)
+        counts = {"of": _in_words(genomics, wanted), "axes": described} | _check_placed(found)
         versions = {AXES.path: write_table(_table(spark, keys, axes), lake, AXES)}
         own = None
         if labels is not None:
@@ -104,12 +104,9 @@ def infer_ancestry(
         versions[ANCESTRY.path] = write_table(_classified(found, own, wanted), lake, ANCESTRY, reshape=True)
     finally:
         found.unpersist()
-    ancestry = read_version(spark, lake, ANCESTRY.path, versions[ANCESTRY.path])
-    words = _in_words(genomics, wanted)
-    return Written(versions, {"of": words, "axes": described} | _counts(ancestry, labels))
-
-
-_PLACE = ("sample_block", "sample_index", "person_key")
+    if labels is not None:
+        counts |= _counts(read_version(spark, lake, ANCESTRY.path, versions[ANCESTRY.path]), labels)
+    return Written(versions, counts)
 
 
 def check_current(runs: Runs, genomics: GenomicsSettings) -> None:
@@ -187,20 +184,23 @@ def _present(genomes: Genomes, keys: "pd.Series[str]") -> DataFrame:
     return found
 
 
-def _check_placed(found: DataFrame) -> None:
+def _check_placed(found: DataFrame) -> dict[str, object]:
+    """How many there are and how many are not placed; DataGateError where these are most."""
     people, placed = found.agg(sf.count("*"), sf.count("components")).collect()[0]
     if 2 * placed < people:
         raise DataGateError(
             f"{SECTION}: {people - placed:,} of {people:,} people have too few calls of the axes' variants to be "
             "placed; ingest genotypes at the same variants, or another number in axes makes the axes anew"
         )
+    if people > placed:
+        log.warning("%s people have too few calls and were not placed on the axes", f"{people - placed:,}")
+    return {"people": people, "not_placed": people - placed}
 
 
 def _genomes(spark: SparkSession, lake: Location, runs: Runs, genomics: GenomicsSettings) -> Genomes:
     variants, genotypes, usable = (read_table(spark, lake, runs, table) for table in genomics.usable.values())
     samples = read_table(spark, lake, runs, "samples")
-    people = {row["sample_block"]: row["count"] for row in samples.groupBy("sample_block").count().collect()}
-    return Genomes(variants, genotypes, usable, samples, people)
+    return Genomes(variants, genotypes, usable, samples, people_by_block(samples))
 
 
 def _labels(genomes: Genomes, raw: Location, wanted: AncestrySettings, keyer: PersonKeyer) -> DataFrame | None:
@@ -253,9 +253,7 @@ def _reference(genomes: Genomes, labels: DataFrame | None, families: DataFrame |
 
 def _basis(genomes: Genomes, reference: DataFrame, labels: DataFrame | None, wanted: AncestrySettings) -> Masks:
     """Of each block, who the axes are made of."""
-    flagged = genomes.samples.join(reference, "person_key", "left")
-    of_axes = sf.coalesce(sf.col("of_axes").cast("int"), sf.lit(0))
-    masks = {block: flags == 1 for block, flags in by_block(flagged, of_axes).items()}
+    masks = flags_by_block(genomes.samples.join(reference, "person_key", "left"), sf.col("of_axes"))
     number, needed = sum(int(mask.sum()) for mask in masks.values()), max(FEWEST_PEOPLE, 2 * wanted.components)
     if number < needed:
         who = "may be used" if labels is None else "may be used and are of the labelled half that makes the axes"
@@ -263,8 +261,8 @@ def _basis(genomes: Genomes, reference: DataFrame, labels: DataFrame | None, wan
     return masks
 
 
-def _variants(genomes: Genomes, basis: Masks, build: str, wanted: AncestrySettings) -> tuple[DataFrame, int]:
-    """`variant_key` of the variants of the axes, and how many."""
+def _variants(genomes: Genomes, basis: Masks, build: str, wanted: AncestrySettings) -> pd.DataFrame:
+    """`variant_key, frequency` of the variants of the axes, by their keys: a bounded number."""
     places = genomes.variants.filter(sf.col("contig").rlike(AUTOSOME) & ~in_long_range(build))
     known = places.select("variant_key", "contig", "position").join(_frequencies(genomes, basis), "variant_key")
     rarer = sf.least("frequency", 1 - sf.col("frequency"))
@@ -278,18 +276,17 @@ def _variants(genomes: Genomes, basis: Masks, build: str, wanted: AncestrySettin
     try:
         independent = left.count()
         log.info("axes: %s common variants, %s of them independent", f"{number:,}", f"{independent:,}")
-        chosen = drawn(left, independent, wanted.most_variants, f"{SECTION} pruned")
-        keys = chosen.toPandas()  # a bounded number
+        found = drawn(left, independent, wanted.most_variants, f"{SECTION} pruned").toPandas()
     finally:
         left.unpersist()
         candidates.unpersist()
-    if len(keys) < FEWEST_VARIANTS_A_COMPONENT * wanted.components:
+    if len(found) < FEWEST_VARIANTS_A_COMPONENT * wanted.components:
         raise DataGateError(
-            f"{SECTION}: {len(keys):,} common, independent variants of autosomes, called in {FEWEST_CALLED:.0%} "
+            f"{SECTION}: {len(found):,} common, independent variants of autosomes, called in {FEWEST_CALLED:.0%} "
             "of the people of the axes and of the others, expected at least "
             f"{FEWEST_VARIANTS_A_COMPONENT} a component, {FEWEST_VARIANTS_A_COMPONENT * wanted.components}"
         )
-    return genomes.samples.sparkSession.createDataFrame(keys, "variant_key string"), len(keys)
+    return found.sort_values("variant_key", ignore_index=True)
 
 
 def _frequencies(genomes: Genomes, basis: Masks) -> DataFrame:
@@ -363,36 +360,25 @@ def _axes(rows: pd.DataFrame, described: Mapping[str, object]) -> Axes:
 
 def _classified(found: DataFrame, own: DataFrame | None, wanted: AncestrySettings) -> DataFrame:
     """ANCESTRY of everyone who is placed, and of who is not."""
-    columns = ["person_key", "reference", "n_called", "components"]
-    placed = found.select(columns)
+    placed = found.select("person_key", "reference", "n_called", "components")
+    schema = from_arrow_schema(ANCESTRY.schema)
     if own is None:
-        nothing = {"population": "string", "probabilities": "map<string,double>", "typicality": "double"}
-        return placed.withColumns({name: sf.lit(None).cast(kind) for name, kind in nothing.items()})
-    schema = (
-        "person_key string, reference boolean, n_called int, components array<double>, population string, "
-        "probabilities map<string,double>, typicality double"
-    )
-    return placed.mapInArrow(Classified(collected(own), wanted.minimum_probability, columns), schema)
+        nothing = {
+            field.name: sf.lit(None).cast(field.dataType) for field in schema if field.name not in placed.columns
+        }
+        return placed.withColumns(nothing)
+    return placed.mapInArrow(Classified(collected(own), wanted.minimum_probability), schema)
 
 
-def _counts(ancestry: DataFrame, labels: DataFrame | None) -> dict[str, object]:
-    people, placed = ancestry.agg(sf.count("*"), _number(sf.col("components").isNotNull())).collect()[0]
-    if people > placed:
-        log.warning("%s people have too few calls and were not placed on the axes", f"{people - placed:,}")
-    found: dict[str, object] = {"people": people, "not_placed": people - placed}
-    if labels is None:
-        return found
+def _counts(ancestry: DataFrame, labels: DataFrame) -> dict[str, object]:
+    """How many are of each population, and what labelled people were found to be."""
     rows = ancestry.filter("components is not null").groupBy("population").count().collect()
     by_name = {row["population"]: row["count"] for row in rows}
     told = sf.col("population") == sf.col("label")
     known = ancestry.join(labels.withColumnRenamed("population", "label"), "person_key")
-    same, other = known.agg(_number(told), _number(~told)).collect()[0]
-    return found | {
-        "populations": {name: number for name, number in sorted(by_name.items(), key=str) if name is not None},
+    number, same, other = known.agg(sf.count("*"), sf.count_if(told), sf.count_if(~told)).collect()[0]
+    return {
+        "populations": {name: count for name, count in sorted(by_name.items(), key=str) if name is not None},
         "of_none": by_name.get(None, 0),
-        "labelled": {"as_labelled": same, "otherwise": other, "of_none": known.count() - same - other},
+        "labelled": {"as_labelled": same, "otherwise": other, "of_none": number - same - other},
     }
-
-
-def _number(flag: Column) -> Column:
-    return sf.coalesce(sf.sum(flag.cast("int")), sf.lit(0))

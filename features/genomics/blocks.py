@@ -10,6 +10,8 @@ from pyspark.sql import functions as sf
 
 from features.genomics.sexes import Sex, Sexes
 
+Masks = dict[str, npt.NDArray[np.bool_]]
+
 
 def batches_by_block(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[str, pa.RecordBatch]]:
     """Each block that a batch has rows of, and those rows."""
@@ -30,6 +32,17 @@ def by_block(samples: DataFrame, digit: Column) -> dict[str, npt.NDArray[np.uint
     digits = sf.concat_ws("", sf.transform(ordered, lambda sample: sample["digit"])).alias("digits")
     rows = samples.groupBy("sample_block").agg(digits).collect()
     return {row["sample_block"]: np.frombuffer(row["digits"].encode(), np.uint8) - ord("0") for row in rows}
+
+
+def flags_by_block(samples: DataFrame, chosen: Column) -> Masks:
+    """Whether each sample of each block is `chosen`, which is not where that is null."""
+    numbers = by_block(samples, sf.coalesce(chosen, sf.lit(False)).cast("int"))
+    return {block: found == 1 for block, found in numbers.items()}
+
+
+def people_by_block(samples: DataFrame) -> dict[str, int]:
+    """How many samples each block has."""
+    return {row["sample_block"]: row["count"] for row in samples.groupBy("sample_block").count().collect()}
 
 
 def sexes_by_block(samples: DataFrame) -> dict[str, Sexes]:

@@ -70,15 +70,15 @@ def in_long_range(build: str) -> Column:
 def pruned(
     genotypes: DataFrame, variants: DataFrame, number: int, people: Masks, window: int, most_r2: float
 ) -> DataFrame:
-    """`variant_key` of variants no two of which lie at most `window` bases apart with an r2 above `most_r2`, in
-    these people: of every such pair the more frequent variant stays, unless a still more frequent one took it.
+    """`variant_key, frequency` of variants no two of which lie at most `window` bases apart with an r2 above
+    `most_r2` in these people: of every such pair the more frequent stays, unless one more frequent still took it.
 
     `variants` are so many rows of `variant_key, contig, position, frequency`.
     """
     ranked = _ranked(variants)
     pairs = linked_pairs(genotypes, ranked, number, people, window, most_r2)
     taken = pairs.groupBy("contig").applyInPandas(_taken, "rank int")
-    return ranked.join(taken, "rank", "left_anti").select("variant_key")
+    return ranked.join(taken, "rank", "left_anti").select("variant_key", "frequency")
 
 
 def _ranked(variants: DataFrame) -> DataFrame:
@@ -157,28 +157,27 @@ def linked(
     for start in range(0, first, _ROWS_AT_ONCE):
         stop = min(start + _ROWS_AT_ONCE, first)
         end = int(np.searchsorted(position, position[stop - 1] + window, side="right"))
-        above = _above(codes[start:stop], codes[start:end], most_r2)
+        above = _above(codes[start:end], stop - start, most_r2)
         distance = position[None, start:end] - position[start:stop, None]
         after = np.arange(start, end)[None, :] > np.arange(start, stop)[:, None]
         one, other = np.nonzero(above & after & (distance <= window))
         yield np.stack([one, other]) + start
 
 
-def _above(one: Codes, other: Codes, most_r2: float) -> npt.NDArray[np.bool_]:
-    """Whether the r2 of each row of `one` with each of `other` is above; never where a variant does not vary.
+def _above(codes: Codes, first: int, most_r2: float) -> npt.NDArray[np.bool_]:
+    """Whether the r2 of each of the `first` rows with each row is above; never where a variant does not vary.
 
     Every sum is a whole number, which floats hold exactly, so that no order of people changes the answer.
     """
-    n, x, y, xx, yy, xy = (np.zeros((len(one), len(other))) for _ in range(6))
-    for start in range(0, one.shape[1], _PEOPLE_AT_ONCE):
-        called, count, square = _parts(one[:, start : start + _PEOPLE_AT_ONCE])
-        other_called, other_count, other_square = _parts(other[:, start : start + _PEOPLE_AT_ONCE])
-        n += called @ other_called.T
-        x += count @ other_called.T
-        y += called @ other_count.T
-        xx += square @ other_called.T
-        yy += called @ other_square.T
-        xy += count @ other_count.T
+    n, x, y, xx, yy, xy = (np.zeros((first, len(codes))) for _ in range(6))
+    for start in range(0, codes.shape[1], _PEOPLE_AT_ONCE):
+        called, count, square = _parts(codes[:, start : start + _PEOPLE_AT_ONCE])
+        n += called[:first] @ called.T
+        x += count[:first] @ called.T
+        y += called[:first] @ count.T
+        xx += square[:first] @ called.T
+        yy += called[:first] @ square.T
+        xy += count[:first] @ count.T
     both: npt.NDArray[np.bool_] = (n * xy - x * y) ** 2 > most_r2 * (n * xx - x * x) * (n * yy - y * y)
     return both
 

@@ -5,7 +5,7 @@ Bayesian Data Analysis, 3.6); all populations are as likely beforehand: a cohort
 is. Probabilities sum to 1 however far a person is from everyone, so how far that is, is told beside them.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -102,11 +102,10 @@ def classify(components: Matrix, among: Populations) -> tuple[Matrix, Matrix]:
 @dataclass(frozen=True)
 class Classified:
     """The function that each task runs: rows with `components` in; `population`, null where none is as likely as
-    `minimum`, `probabilities` and `typicality` behind them out."""
+    `minimum`, `probabilities` and `typicality` behind their columns out."""
 
     among: Populations
     minimum: float
-    columns: Sequence[str]
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
@@ -129,8 +128,8 @@ class Classified:
         return self._with(rows, [found, maps, pa.array(typicality)])
 
     def _with(self, rows: pa.RecordBatch, more: list[pa.Array]) -> pa.RecordBatch:
-        names = [*self.columns, "population", "probabilities", "typicality"]
-        return pa.RecordBatch.from_arrays([*(rows[name] for name in self.columns), *more], names=names)
+        names = [*rows.schema.names, "population", "probabilities", "typicality"]
+        return pa.RecordBatch.from_arrays([*rows.columns, *more], names=names)
 
 
 _PROBABILITIES = pa.map_(pa.string(), pa.float64())

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 from pyspark.sql import DataFrame
+from pyspark.sql.pandas.types import from_arrow_schema
 
 from features.contract.paths import Location
 from features.genomics.packing import MISSING, Codes, unpack
@@ -99,16 +100,15 @@ class Passes:
     folder: Location
     variants: int
 
-    def axes(self, number: int) -> Axes:
-        """That many axes; a variant that does not vary among the chosen has no part in them."""
-        alleles, called = self._summed(_frequencies, np.empty((self.variants, 2))).T
-        frequency = np.divide(alleles, 2 * called, out=np.zeros_like(alleles), where=called > 0)
+    def axes(self, number: int, frequency: Matrix) -> Axes:
+        """That many axes; `frequency` (variants) is that of ALT among the chosen, and a variant that does not vary
+        among them has no part in the axes."""
         spread = np.sqrt(2 * frequency * (1 - frequency))
         scale = np.divide(1, spread, out=np.zeros_like(spread), where=spread > 0)
         vary = int((scale > 0).sum())
 
         def multiply(vectors: Matrix) -> Matrix:
-            return self._summed(_Product(2 * frequency, scale, vectors), vectors)
+            return self._summed(_Product(2 * frequency, scale, vectors))
 
         values, loadings = leading(multiply, self.variants, number)
         loadings[scale == 0] = 0  # but for rounding they are
@@ -116,24 +116,21 @@ class Passes:
 
     def placed(self, axes: Axes) -> DataFrame:
         """`sample_block, sample_index, n_called, components` of everyone; null for who has too few calls."""
-        return self.frame.mapInArrow(_Placed(self._tiles(), self.folder, axes), _PLACED_DDL)
+        return self.frame.mapInArrow(_Placed(self._tiles(), self.folder, axes), from_arrow_schema(_PLACED))
 
     def _tiles(self) -> list[Tile]:
         return tiles_of(self.people)
 
-    def _summed(self, part: "Callable[[Calls, Tile, npt.NDArray[np.bool_]], Parts]", like: Matrix) -> Matrix:
-        """The sum over all chosen people of what `part` makes of a tile: a row of numbers per variant."""
-        task = _Sums(self._tiles(), dict(self.chosen), self.folder, part)
+    def _summed(self, product: "_Product") -> Matrix:
+        """The product over all chosen people."""
+        task = _Sums(self._tiles(), dict(self.chosen), self.folder, product)
         rows = self.frame.mapInArrow(task, "place int, tile int, sums binary")
         total = rows.groupBy("place").applyInPandas(_add, "place int, sums binary")
-        found = np.zeros_like(like)
+        found = np.zeros_like(product.vectors)
         for row in total.collect():  # a bounded number of variants
-            sums = np.frombuffer(row["sums"]).reshape(-1, like.shape[1])
+            sums = np.frombuffer(row["sums"]).reshape(-1, found.shape[1])
             found[row["place"] : row["place"] + len(sums)] = sums
         return found
-
-
-Parts = Iterator[tuple[int, Matrix]]
 
 
 def _add(rows: pd.DataFrame) -> pd.DataFrame:
@@ -149,29 +146,20 @@ class _Sums:
     tiles: Sequence[Tile]
     chosen: dict[str, npt.NDArray[np.bool_]]
     folder: Location
-    part: Callable[[Calls, Tile, npt.NDArray[np.bool_]], Parts]
+    product: "_Product"
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         total: dict[int, Matrix] = {}
         numbers = [number for batch in batches for number in batch["id"].to_pylist()]
         for tile in (self.tiles[number] for number in numbers):
             mask = self.chosen[tile.sample_block][tile.first : tile.first + tile.people]
-            for place, sums in self.part(read_tile(self.folder, tile), tile, mask) if mask.any() else ():
+            for place, sums in self.product(read_tile(self.folder, tile), tile, mask) if mask.any() else ():
                 total[place] = total[place] + sums if place in total else sums
         for place, sums in total.items():
             where = {
                 name: pa.array([number], pa.int32()) for name, number in (("place", place), ("tile", numbers[0]))
             }
             yield pa.RecordBatch.from_pydict(where | {"sums": [sums.tobytes()]})
-
-
-def _frequencies(calls: Calls, tile: Tile, chosen: npt.NDArray[np.bool_]) -> Parts:
-    """Of each variant its ALT alleles and its calls."""
-    for place, packed in calls.items():
-        codes = unpack(packed, tile.people)[:, chosen]
-        called = codes != MISSING
-        alleles = np.where(called, codes, 0).sum(1, dtype=np.int64)
-        yield place, np.stack([alleles, called.sum(1)], axis=1).astype(np.float64)
 
 
 def standardised(codes: Codes, mean: Matrix, scale: Matrix) -> npt.NDArray[np.float32]:
@@ -189,7 +177,7 @@ class _Product:
     scale: Matrix
     vectors: Matrix
 
-    def __call__(self, calls: Calls, tile: Tile, chosen: npt.NDArray[np.bool_]) -> Parts:
+    def __call__(self, calls: Calls, tile: Tile, chosen: npt.NDArray[np.bool_]) -> Iterator[tuple[int, Matrix]]:
         def values(place: int) -> tuple[slice, npt.NDArray[np.float32]]:
             rows = slice(place, place + len(calls[place]))
             codes = unpack(calls[place], tile.people)[:, chosen]
@@ -213,7 +201,6 @@ _PLACED = pa.schema(
         ("components", pa.list_(pa.float64())),
     ]
 )
-_PLACED_DDL = "sample_block string, sample_index int, n_called int, components array<double>"
 
 
 @dataclass(frozen=True)
@@ -228,9 +215,8 @@ class _Placed:
         for batch in batches:
             for number in batch["id"].to_pylist():
                 tile = self.tiles[number]
-                calls = {
-                    place: unpack(packed, tile.people) for place, packed in read_tile(self.folder, tile).items()
-                }
+                packed = read_tile(self.folder, tile)
+                calls = {first: unpack(bin_calls, tile.people) for first, bin_calls in packed.items()}
                 called, components = place(calls, tile.people, self.axes)
                 known = np.isfinite(components[:, 0]).tolist()
                 rows = [row if fine else None for row, fine in zip(components.tolist(), known, strict=True)]

@@ -25,7 +25,7 @@ from features.contract.persons import PersonKeyer
 from features.contract.runs import Runs
 from features.contract.schemas import QC_ATTRITION, QC_EXCLUDED, QC_SAMPLES, QC_VARIANTS
 from features.contract.settings import GenomicsSettings, QualitySettings, Settings
-from features.genomics.blocks import batches_by_block, by_block, packed_rows, sexes_by_block
+from features.genomics.blocks import Masks, batches_by_block, flags_by_block, packed_rows, sexes_by_block
 from features.genomics.counts import COUNTS, SEXES, count_calls, members
 from features.genomics.current import check_made
 from features.genomics.hwe import with_hwe
@@ -41,8 +41,6 @@ SECTION = "genomics.quality"
 PASS_ONLY, SAMPLE_CALL_RATE = "pass_only", "minimum_sample_call_rate"
 GROUP = "_group"
 JUDGED = ("variants", "genotypes", "samples")
-
-Masks = dict[str, npt.NDArray[np.bool_]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +75,7 @@ def control_quality(
     with ExitStack() as stack, bounded_arrow_batches(spark, packed_size(max(map(len, sexes.values())))):
         judged_samples = _judge_samples(samples, variants, genotypes, sexes, genomics.build, limits).persist()
         stack.callback(judged_samples.unpersist)
-        kept = _flags(judged_samples, sf.col("rule").isNull())
+        kept = flags_by_block(judged_samples, sf.col("rule").isNull())
         if not any(flags.any() for flags in kept.values()):
             raise DataGateError(f"{SECTION}.{SAMPLE_CALL_RATE}: no sample reaches it; lower it")
         group = _group(samples, kept, Location(settings.raw), limits, keyer)
@@ -142,10 +140,6 @@ def _place_of_key() -> dict[str, Column]:
     }
 
 
-def _flags(samples: DataFrame, chosen: Column) -> Masks:
-    return {block: flags == 1 for block, flags in by_block(samples, chosen.cast("int")).items()}
-
-
 def _group(
     samples: DataFrame, kept: Masks, raw: Location, limits: QualitySettings, keyer: PersonKeyer
 ) -> Masks | None:
@@ -157,7 +151,7 @@ def _group(
     people = pd.DataFrame({"person_key": [key for key, value in found.items() if value in wanted.values]})
     listed = samples.sparkSession.createDataFrame(people, "person_key string").withColumn("listed", sf.lit(True))
     marked = samples.join(listed, "person_key", "left")
-    of_group = _flags(marked, sf.coalesce("listed", sf.lit(False)))
+    of_group = flags_by_block(marked, sf.col("listed"))
     group = {block: of_group[block] & kept[block] for block in kept}
     if not any(flags.any() for flags in group.values()):
         raise DataGateError(

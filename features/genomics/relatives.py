@@ -10,12 +10,14 @@ from features.contract.paths import Location
 from features.contract.runs import Runs
 from features.contract.schemas import FAMILIES, KINSHIP
 from features.contract.settings import GenomicsSettings, RelativesSettings, Settings
+from features.genomics.blocks import people_by_block
 from features.genomics.contigs import AUTOSOME
 from features.genomics.current import check_made
+from features.genomics.draw import drawn
 from features.genomics.families import families
 from features.genomics.kinship import Relation, related_pairs, relation
 from features.genomics.quality_control import check_current as check_quality
-from features.genomics.tiles import drawn, numbered, tiles_of, write_tiles
+from features.genomics.tiles import numbered, tiles_of, write_tiles
 from features.lake import Written, read_table, read_version, write_table
 
 log = logging.getLogger("riskloom")
@@ -40,7 +42,7 @@ def relate_genomes(
     check_quality(runs, genomics)
     variants, genotypes, usable = (read_table(spark, lake, runs, table) for table in genomics.usable.values())
     samples = read_table(spark, lake, runs, "samples")
-    people = {row["sample_block"]: row["count"] for row in samples.groupBy("sample_block").count().collect()}
+    people = people_by_block(samples)
     keys, number = _chosen(variants, wanted)
     tiles = len(tiles_of(people))
     log.info("kinship: %s people, %s variants, %d tiles", f"{sum(people.values()):,}", f"{number:,}", tiles)
@@ -92,7 +94,7 @@ def _chosen(variants: DataFrame, wanted: RelativesSettings) -> tuple[DataFrame, 
 
 def _check(found: DataFrame, people: int) -> int:
     """How many people have too few calls to be compared; DataGateError for more pairs than relatives can be."""
-    alone, pairs = found.agg(_number(_alone()), _number(~_alone())).collect()[0]
+    alone, pairs = found.agg(sf.count_if(_alone()), sf.count_if(~_alone())).collect()[0]
     if alone:
         log.warning("%d people have too few calls (minimum_variants) and were not compared", alone)
     if pairs > MOST_PAIRS_A_PERSON * people:
@@ -107,10 +109,6 @@ def _alone() -> Column:
     """No pair, but a person with too few calls."""
     same = [sf.col(f"{name}_1") == sf.col(f"{name}_2") for name in ("sample_block", "sample_index")]
     return same[0] & same[1]
-
-
-def _number(flag: Column) -> Column:
-    return sf.coalesce(sf.sum(flag.cast("int")), sf.lit(0))
 
 
 def _named(pairs: DataFrame, samples: DataFrame) -> DataFrame:
@@ -138,7 +136,7 @@ def _with_usable(pairs: DataFrame, usable: DataFrame) -> DataFrame:
 
 def _counts(pairs: DataFrame, found: DataFrame, usable: DataFrame) -> dict[str, object]:
     by_relation = {row["relation"]: row["count"] for row in pairs.groupBy("relation").count().collect()}
-    sizes = found.groupBy("family").agg(sf.count("*").alias("n"), _number(sf.col("unrelated")).alias("alone"))
+    sizes = found.groupBy("family").agg(sf.count("*").alias("n"), sf.count_if(sf.col("unrelated")).alias("alone"))
     columns = sf.count("*"), sf.sum("n"), sf.max("n"), sf.sum("alone")
     number, relatives, largest, alone = (value or 0 for value in sizes.agg(*columns).collect()[0])
     without = usable.join(found, "person_key", "left_anti").count()

@@ -57,15 +57,6 @@ def numbered(variants: DataFrame) -> DataFrame:
     return variants.select("variant_key", place.alias("place"))
 
 
-def drawn(variants: DataFrame, number: int, wanted: int, purpose: str) -> DataFrame:
-    """Of so many `variants` all, or about `wanted` where there are more, by a hash of `variant_key`."""
-    if number <= wanted:
-        return variants
-    parts = 1 << 32
-    place = sf.pmod(sf.xxhash64(sf.lit(purpose), "variant_key"), sf.lit(parts))
-    return variants.filter(place < int(parts * wanted / number))
-
-
 def write_tiles(
     genotypes: DataFrame, variants: DataFrame, number: int, people: Mapping[str, int], folder: Location
 ) -> None:

@@ -14,6 +14,8 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as sf
 from scipy.optimize import minimize
 
+from features.genomics.draw import drawn
+
 MOST_REFERENCE = 50_000
 """So many people know a mean and a variance well enough, and fit a task."""
 
@@ -25,23 +27,15 @@ def with_adjusted(totals: DataFrame, ancestry: DataFrame) -> DataFrame:
     does not vary among the people of reference. `ancestry` has `person_key, reference, components`."""
     placed = ancestry.filter(sf.col("components").isNotNull()).select("person_key", "reference", "components")
     joined = totals.join(placed, "person_key", "left")
-    reference = _some(placed.filter("reference"))
-    fitted = totals.join(reference, "person_key").groupBy("score").applyInPandas(_fitted, _FITTED)
+    reference = placed.filter("reference")
+    some = drawn(reference, reference.count(), MOST_REFERENCE, "adjusted_z", "person_key")
+    fitted = totals.join(some, "person_key").groupBy("score").applyInPandas(_fitted, _FITTED)
     found = joined.join(sf.broadcast(fitted), "score", "left")
     spread = sf.exp(_along("log_variance") / 2)
     return found.withColumn("adjusted_z", (sf.col("total") - _along("mean")) / spread)
 
 
 _FITTED = "score string, mean array<double>, log_variance array<double>"
-
-
-def _some(people: DataFrame) -> DataFrame:
-    """All of them, or about MOST_REFERENCE."""
-    number, parts = people.count(), 1 << 32
-    share = min(1.0, MOST_REFERENCE / max(number, 1))
-    return people.filter(
-        sf.pmod(sf.xxhash64(sf.lit("adjusted_z"), "person_key"), sf.lit(parts)) < int(parts * share)
-    )
 
 
 def _along(coefficients: str) -> Column:

@@ -1,6 +1,7 @@
 """Small VCF files in sight of the test that reads them, and an ingest into a lake of its own."""
 
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
@@ -10,6 +11,7 @@ from pyspark.sql import SparkSession
 
 from features.contract.paths import Location
 from features.contract.persons import PersonKeyer
+from features.contract.runs import Run, Runs
 from features.contract.settings import GenomicsSettings, Settings
 from features.genomics.ingest import ingest_genomics
 from features.lake import Written
@@ -75,3 +77,12 @@ def ingest(spark: SparkSession, lake: Location, raw: Path, keyer: PersonKeyer) -
         }
 
     return run
+
+
+def made_of(job: str, read: dict[str, int], wrote: Sequence[str], counts: dict[str, object]) -> Runs:
+    """The runs of a lake with version 1 of the genomes' tables, of which the job read such versions."""
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    ingested = dict.fromkeys(("variants", "genotypes", "samples"), "1")
+    first = Run("a", "ingest_genomics", start, "c", "i", "v", wrote=ingested, finished=start)
+    found = dict.fromkeys(wrote, "0")
+    return Runs((first, Run("b", job, start, "c", "i", "v", read, found, counts=counts, finished=start)))

@@ -3,7 +3,7 @@
 import gzip
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from features.contract.settings import (
 from features.genomics.ancestry import Genomes, _in_words, _reference, check_current, infer_ancestry
 from features.genomics.ingest import ingest_genomics
 from features.lake import Written
-from tests.features.genomics.conftest import writer
+from tests.features.genomics.conftest import made_of, writer
 
 DATA = Path(__file__).parents[4] / "shared/data/thousand_genomes"
 CALLS = DATA / "kg2504_23770snp.GRCh37.vcf.gz"
@@ -47,13 +47,10 @@ class Lake:
     lake: Location
     work: Location
     keyer: PersonKeyer
+    rows: list[Run] = field(default_factory=list)
 
     def runs(self) -> Runs:
         return Runs(tuple(self.rows))
-
-    @property
-    def rows(self) -> list[Run]:
-        return _ROWS.setdefault(self.lake.uri, [])
 
     def ingest(self, paths: list[str]) -> None:
         genomics = GenomicsSettings(paths=paths, build="GRCh37")
@@ -90,9 +87,6 @@ class Lake:
         self.rows.append(
             Run(str(len(self.rows)), job, now, "c", "i", "v", read, tables, counts=written.counts, finished=now)
         )
-
-
-_ROWS: dict[str, list[Run]] = {}
 
 
 def lake_in(folder: Path, spark: SparkSession, keyer: PersonKeyer) -> Lake:
@@ -356,29 +350,11 @@ def test_people_of_reference_are_usable_unrelated_and_labelled(spark: SparkSessi
 
 def test_ancestry_of_other_genomes_or_axes_is_refused() -> None:
     genomics = GenomicsSettings(paths=["*"], build="GRCh38", ancestry=AncestrySettings())
-    start = datetime(2026, 1, 1, tzinfo=UTC)
-    tables = dict.fromkeys(("variants", "genotypes", "samples"), "1")
 
     def runs(read: dict[str, int], of: str) -> Runs:
-        rows = [Run("a", "ingest_genomics", start, "c", "i", "v", finished=start, wrote=tables)]
-        found = {"axes": "0", "ancestry": "0"}
-        rows.append(
-            Run(
-                "b",
-                "infer_ancestry",
-                start,
-                "c",
-                "i",
-                "v",
-                read,
-                found,
-                counts={"of": of},
-                finished=start,
-            )
-        )
-        return Runs(tuple(rows))
+        return made_of("infer_ancestry", read, ("axes", "ancestry"), {"of": of})
 
-    now = dict.fromkeys(tables, 1)
+    now = dict.fromkeys(("variants", "genotypes", "samples"), 1)
     same = _in_words(genomics, AncestrySettings(minimum_probability=0.99))
     check_current(runs(now, same), genomics)
     with pytest.raises(DataGateError, match="before the genomes were last ingested"):

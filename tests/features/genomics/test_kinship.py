@@ -16,7 +16,7 @@ from pyspark.sql import SparkSession
 from features.contract.errors import ClusterError, ConfigError, DataGateError
 from features.contract.paths import Location
 from features.contract.persons import PersonKeyer
-from features.contract.runs import Run, Runs
+from features.contract.runs import Runs
 from features.contract.settings import GenomicsSettings, QualitySettings, RelativesSettings, Settings
 from features.genomics import tiles
 from features.genomics.kinship import PairCounts, _Pairs, count_pairs, kinship, opposite
@@ -24,7 +24,7 @@ from features.genomics.quality_control import control_quality
 from features.genomics.relatives import _check, check_current, relate_genomes
 from features.genomics.tiles import Tile
 from features.lake import Written
-from tests.features.genomics.conftest import Ingest, WriteVcf
+from tests.features.genomics.conftest import Ingest, WriteVcf, made_of
 
 BIG, SMALL = 1_100, 30
 """More people than a tile has, and a block of their own."""
@@ -222,25 +222,7 @@ def test_families_of_other_genomes_or_settings_are_refused() -> None:
     genomics = GenomicsSettings(paths=["*"], build="GRCh38", relatives=RelativesSettings())
 
     def runs(read: dict[str, int], settings: str) -> Runs:
-        start = pd.Timestamp("2026-01-01", tz="UTC").to_pydatetime()
-        made = dict.fromkeys(("variants", "genotypes", "samples"), "1")
-        rows = [Run("a", "ingest_genomics", start, "c", "i", "v", finished=start, wrote=made)]
-        found = {"families": "0", "kinship": "0"}
-        rows.append(
-            Run(
-                "b",
-                "relate_genomes",
-                start,
-                "c",
-                "i",
-                "v",
-                read,
-                found,
-                finished=start,
-                counts={"settings": settings},
-            )
-        )
-        return Runs(tuple(rows))
+        return made_of("relate_genomes", read, ("families", "kinship"), {"settings": settings})
 
     now = dict.fromkeys(("variants", "genotypes", "samples"), 1)
     same = RelativesSettings().model_dump_json()
