@@ -34,6 +34,7 @@ DEFAULTS = {
     "spark.sql.parquet.datetimeRebaseModeInWrite": "CORRECTED",
     "spark.sql.parquet.int96RebaseModeInWrite": "CORRECTED",
     "spark.sql.execution.arrow.pyspark.enabled": "true",
+    "spark.python.daemon.module": "features.python_daemon",
     # Years of history must stay readable for the auditor; `maintain_lake` decides otherwise.
     "spark.databricks.delta.properties.defaults.logRetentionDuration": "interval 3650 days",
     "spark.databricks.delta.properties.defaults.deletedFileRetentionDuration": "interval 3650 days",

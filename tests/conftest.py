@@ -13,12 +13,9 @@ from features.contract.paths import Location
 from features.contract.persons import PersonKeyer
 from features.contract.settings import IdentitySettings, SparkSettings
 from features.lake import spark_session
+from tests.command import SPARK_CONF_DIR
 
-QUICK = {
-    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m -XX:+UseSerialGC",
-    "spark.sql.codegen.wholeStage": "false",
-    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
-}
+os.environ["SPARK_CONF_DIR"] = SPARK_CONF_DIR
 
 
 class OneFileOneWorker(LoadScopeScheduling):
@@ -45,12 +42,8 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
-    """One local session for all tests; two cores, as on the laptop.
-
-    Of a job over ten rows, generating and compiling code for it is half the time: expressions are interpreted
-    here. The jobs that tests start as commands compile theirs.
-    """
-    session = spark_session(SparkSettings(master="local[2]", shuffle_partitions=2, conf=QUICK), "tests")
+    """One local session for all tests; two cores, as on the laptop."""
+    session = spark_session(SparkSettings(master="local[2]", shuffle_partitions=2), "tests")
     yield session
     session.stop()
 

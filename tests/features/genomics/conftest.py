@@ -1,5 +1,7 @@
 """Small VCF files in sight of the test that reads them, and an ingest into a lake of its own."""
 
+import hashlib
+import shutil
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -58,9 +60,25 @@ def writer(raw: Path) -> WriteVcf:
     return write
 
 
+@pytest.fixture(scope="session")
+def ingested() -> dict[str, tuple[Written, Path]]:
+    """What was written of which input, and a copy of the lake: many tests begin with the same genomes."""
+    return {}
+
+
 @pytest.fixture
-def ingest(spark: SparkSession, lake: Location, raw: Path, keyer: PersonKeyer) -> Ingest:
-    """Run the ingest over the raw folder; what it wrote, and its tables by path."""
+def ingest(
+    spark: SparkSession,
+    lake: Location,
+    raw: Path,
+    keyer: PersonKeyer,
+    ingested: dict[str, tuple[Written, Path]],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Ingest:
+    """Run the ingest over the raw folder; what it wrote, and its tables by path.
+
+    Of the same files and settings a lake without tables gets a copy of what an earlier test wrote.
+    """
 
     def run(
         genomics: GenomicsSettings = GENOMICS, keyer: PersonKeyer = keyer, folder: Path = raw
@@ -70,13 +88,31 @@ def ingest(spark: SparkSession, lake: Location, raw: Path, keyer: PersonKeyer) -
             name="tests", raw=root.uri, lake=lake.uri, identity=keyer.identity, genomics=genomics
         )
         files = [file for file in root.files() if Path(file.path).match(genomics.paths[0])]
-        written = ingest_genomics(spark, lake, settings, keyer, files)
+        key = digest(folder, genomics, keyer)
+        first = not Path(lake.path).exists()
+        if first and key in ingested:
+            written, copy = ingested[key]
+            shutil.copytree(copy, lake.path)
+        else:
+            written = ingest_genomics(spark, lake, settings, keyer, files)
+            if first and folder == raw:
+                ingested[key] = written, tmp_path_factory.mktemp("ingested") / "lake"
+                shutil.copytree(lake.path, ingested[key][1])
         versions = written.tables.items()
         return written, {
             table: DeltaTable(f"{lake.uri}/{table}", version=version).to_pandas() for table, version in versions
         }
 
     return run
+
+
+def digest(folder: Path, genomics: GenomicsSettings, keyer: PersonKeyer) -> str:
+    """Of all that an ingest reads: files of the folder, its settings and the key."""
+    read = genomics.without("quality", "relatives", "ancestry", "scores")
+    found = hashlib.sha256(f"{read!r} {keyer.identity!r} {keyer.path_digest('key')}".encode())
+    for file in sorted(folder.glob("*")):
+        found.update(file.name.encode() + file.read_bytes())
+    return found.hexdigest()
 
 
 def made_of(job: str, read: dict[str, int], wrote: Sequence[str], counts: dict[str, object]) -> Runs:
