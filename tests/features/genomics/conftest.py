@@ -88,14 +88,14 @@ def ingest(
             name="tests", raw=root.uri, lake=lake.uri, identity=keyer.identity, genomics=genomics
         )
         files = [file for file in root.files() if Path(file.path).match(genomics.paths[0])]
-        key = digest(folder, genomics, keyer)
-        first = not Path(lake.path).exists()
-        if first and key in ingested:
+        shared = folder == raw and not Path(lake.path).exists()
+        key = digest(folder, genomics, keyer) if shared else ""
+        if key in ingested:
             written, copy = ingested[key]
             shutil.copytree(copy, lake.path)
         else:
             written = ingest_genomics(spark, lake, settings, keyer, files)
-            if first and folder == raw:
+            if shared:
                 ingested[key] = written, tmp_path_factory.mktemp("ingested") / "lake"
                 shutil.copytree(lake.path, ingested[key][1])
         versions = written.tables.items()
@@ -110,7 +110,7 @@ def digest(folder: Path, genomics: GenomicsSettings, keyer: PersonKeyer) -> str:
     """Of all that an ingest reads: files of the folder, its settings and the key."""
     read = genomics.without("quality", "relatives", "ancestry", "scores")
     found = hashlib.sha256(f"{read!r} {keyer.identity!r} {keyer.path_digest('key')}".encode())
-    for file in sorted(folder.glob("*")):
+    for file in sorted(file for file in folder.rglob("*") if file.is_file()):
         found.update(file.name.encode() + file.read_bytes())
     return found.hexdigest()
 
