@@ -145,6 +145,7 @@ def test_a_second_submission_does_nothing(study: Study) -> None:
 @pytest.mark.parametrize(
     ("stage", "words", "code", "told"),
     [
+        ("ingest_clinical", ["--set", "identity.key_uri={fs}/no/such.key"], ExitCode.CONFIG, "no key at"),
         ("ingest_clinical", ["--raw", "{fs}/empty"], ExitCode.DATA_GATE, "no file below"),
         ("train_model", ["--set", "launch.ranks=5"], ExitCode.CLUSTER, "5 slots are wanted"),
         # Of two executors of this size the cluster has room for one.
