@@ -9,17 +9,16 @@ from jobs.script import main
 
 def _body(context: Context) -> Written:
     from features.contract.schemas import PREDICTIONS
-    from features.lake import write_table
+    from features.lake import read_table, write_table
     from models.scoring import score_population
 
     settings, runs = context.settings, context.runs
     frames, slices = [], []
     for task in settings.tasks:
         digest = runs.published(f"models/{task.name}") or ""
+        people = read_table(context.spark, context.lake, runs, f"population/{task.name}")
         frames.append(
-            score_population(
-                context.spark, context.lake, runs, settings, task, context.run_id, context.started, digest
-            )
+            score_population(people, context.lake, runs, settings, task, context.run_id, context.started, digest)
         )
         slices.append(f"(model = '{task.name}' AND as_of = DATE '{task.scoring.as_of}')")
     scored = frames[0]
@@ -31,8 +30,9 @@ def _body(context: Context) -> Written:
 
 def _count_statuses(context: Context, version: int) -> dict[str, Any]:
     """People by model and status among the rows that this run wrote."""
-    path = f"{context.lake.uri}/predictions"
-    written = context.spark.read.format("delta").option("versionAsOf", version).load(path)
+    from features.lake import read_version
+
+    written = read_version(context.spark, context.lake, "predictions", version)
     counts: dict[str, dict[str, int]] = {}
     for row in written.where(written.run_id == context.run_id).groupBy("model", "status").count().collect():
         counts.setdefault(row["model"], {})[row["status"]] = row["count"]

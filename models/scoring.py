@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from features.contract.errors import ModelGateError
@@ -49,7 +49,7 @@ class ScoringRun:
 
 
 def score_population(
-    spark: SparkSession,
+    people: DataFrame,
     lake: Location,
     runs: Runs,
     settings: Settings,
@@ -58,7 +58,7 @@ def score_population(
     scored_at: datetime,
     bundle_digest: str,
 ) -> DataFrame:
-    """Predictions (schema PREDICTIONS) for each row of the published `population/<task>`, lazily.
+    """Predictions (schema PREDICTIONS) for each of `people`, the published `population/<task>`, lazily.
 
     Raises ModelGateError for a bundle that fails its checks or was trained on other columns.
     """
@@ -78,9 +78,8 @@ def score_population(
         scored_at=scored_at,
     )
     # Images make rows large: without this, ten thousand of them would be one Arrow batch.
-    spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", str(_rows_per_batch(manifest)))
-    reader = spark.read.format("delta").option("versionAsOf", runs.version(table))
-    people = reader.load(f"{lake.uri}/{table}")
+    rows = str(_rows_per_batch(manifest))
+    people.sparkSession.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", rows)
     return people.mapInArrow(partial(score_batches, run), from_arrow_schema(PREDICTIONS.schema))
 
 

@@ -12,7 +12,7 @@ from pyspark.sql import functions as sf
 from features.assembly.files import Group, count_groups, one_group, place, rows_per_file, write_files
 from features.assembly.gates import check_codes, check_outcome, check_split
 from features.assembly.inputs import check_task, read_inputs
-from features.assembly.manifest import by_split, describe, open_version, plan_bytes, read_back
+from features.assembly.manifest import by_split, describe, plan_bytes, read_back
 from features.assembly.modalities import modality_types, row_bytes, with_features
 from features.assembly.people import count_reasons, population_people, training_people
 from features.assembly.study import Study
@@ -23,7 +23,7 @@ from features.contract.paths import Location
 from features.contract.runs import Runs
 from features.contract.schemas import Table, population, training
 from features.contract.settings import Settings
-from features.lake import Written
+from features.lake import Written, read_version
 
 Counts = dict[str, Any]
 
@@ -74,7 +74,8 @@ def _build_training(study: Study, whole: Written) -> tuple[bytes, Counts]:
     splits = by_split(files)
     check_split(splits, task)
     check_outcome(splits, task)
-    manifest = describe(study, open_version(study, table.path, version), files).to_bytes()
+    rows = read_version(study.spark, study.lake, table.path, version)
+    manifest = describe(study, rows, files).to_bytes()
     whole.tables[table.path] = version
     _publish(study.lake, whole, manifest_path(table.path, version), manifest)
     _publish(study.lake, whole, plan_path(table.path, version), plan_bytes(files))

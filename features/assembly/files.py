@@ -4,13 +4,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from math import ceil
 
-import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as sf
 
-from features.contract.errors import ClusterError
 from features.contract.paths import Location
-from features.contract.runs import open_delta
 from features.contract.schemas import Table
 from features.lake import write_table
 
@@ -53,15 +50,6 @@ def write_files(placed: DataFrame, lake: Location, table: Table) -> int:
     """Write each partition as one file of one row group; the table's new version."""
     with _exact_files(placed.sparkSession):
         return write_table(placed, lake, table, reshape=True)
-
-
-def data_files(lake: Location, table: str, version: int) -> dict[str, int]:
-    """The size in bytes of each file of a version, by its path below the table, in order."""
-    found = open_delta(lake, table, version)
-    if found is None:
-        raise ClusterError(f"table {table} is not in this lake")
-    actions = pa.table(found.get_add_actions(flatten=True))
-    return dict(sorted(zip(actions["path"].to_pylist(), actions["size_bytes"].to_pylist(), strict=True)))
 
 
 def one_group(frame: DataFrame) -> DataFrame:

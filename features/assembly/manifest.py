@@ -9,7 +9,6 @@ import pyarrow.parquet as pq
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as sf
 
-from features.assembly.files import data_files
 from features.assembly.inputs import KINSHIP
 from features.assembly.modalities import modality_types, vocabulary
 from features.assembly.statistics import Summary, fit_statistics, summarise
@@ -19,6 +18,7 @@ from features.cohort.split import certify
 from features.contract.manifest import PLAN_SCHEMA, Manifest
 from features.contract.settings import OutcomeSettings
 from features.imaging.features import image_shape
+from features.lake import data_files
 
 
 def read_back(study: Study, table: str, version: int) -> list[Summary]:
@@ -27,12 +27,6 @@ def read_back(study: Study, table: str, version: int) -> list[Summary]:
     widths = {modality: len(names.get(modality, [])) for modality in modality_types(study.task.features)}
     sizes = data_files(study.lake, table, version)
     return summarise(study.spark, study.lake / table, sizes, widths, positive_column(study.task.outcome))
-
-
-def open_version(study: Study, table: str, version: int) -> DataFrame:
-    """The rows just written, which no run has published yet."""
-    reader = study.spark.read.format("delta").option("versionAsOf", version)
-    return reader.load(f"{study.lake.uri}/{table}")
 
 
 def describe(study: Study, rows: DataFrame, files: Sequence[Summary]) -> Manifest:

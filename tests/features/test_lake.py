@@ -2,15 +2,17 @@
 
 import zipimport
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
+from features.contract.errors import ClusterError
 from features.contract.paths import Location
 from features.contract.schemas import Table, _schema
-from features.lake import read_version, write_table
+from features.lake import data_files, read_version, write_table
 
 CHECKS = {"a_is_there": "length(a) > 0"}
 ONE = Table("t", _schema(("a", pa.string())), CHECKS)
@@ -25,6 +27,26 @@ def test_a_table_takes_a_new_shape_and_its_checks_hold(spark: SparkSession, lake
     for row, told in ((("", 1), "a_is_there"), (("y", None), "NOT_NULL")):
         with pytest.raises(Py4JJavaError, match=told):
             write_table(spark.createDataFrame([row], "a string, b bigint"), lake, TWO, reshape=True)
+
+
+def test_a_version_is_read_whatever_its_folder_is_called(spark: SparkSession, tmp_path: Path) -> None:
+    lake = Location.parse(str(tmp_path / "100% of *{a,b}[0-9] é\"'"))
+    shape = "a string, b bigint"
+    first = write_table(spark.createDataFrame([("x", 1), ("y", 2)], shape).repartition(2), lake, TWO)
+    second = write_table(spark.createDataFrame([], shape), lake, TWO)
+    assert sorted(read_version(spark, lake, "t", first).collect()) == [("x", 1), ("y", 2)]
+    empty = read_version(spark, lake, "t", second)
+    assert empty.collect() == [] and empty.columns == ["a", "b"]
+
+
+def test_a_version_that_lost_a_file_is_not_read_as_less(spark: SparkSession, lake: Location) -> None:
+    version = write_table(spark.createDataFrame([("x",), ("y",)], "a string").repartition(2), lake, ONE)
+    gone = next(iter(data_files(lake, "t", version)))
+    (lake / f"t/{gone}").delete()
+    with pytest.raises(ClusterError, match=f"table t: a file of version {version} is gone"):
+        read_version(spark, lake, "t", version)
+    with pytest.raises(ClusterError, match="table u is not in this lake"):
+        read_version(spark, lake, "u", 0)
 
 
 def test_a_worker_does_not_read_its_zips_anew_for_each_task(spark: SparkSession) -> None:

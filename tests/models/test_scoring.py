@@ -10,6 +10,7 @@ from deltalake import write_deltalake
 
 from features.contract.errors import ModelGateError
 from features.contract.schemas import PREDICTIONS, population
+from features.lake import read_table
 from models import registry
 from models.evaluate.calibration import Calibrator, logit_of_risk
 from models.evaluate.results import Metrics
@@ -90,7 +91,8 @@ def people(lake, little_people):
 
 def scored(spark, lake, little_study, runs, bundle):
     settings = little_study(lake.uri)
-    frame = score_population(spark, lake, runs, settings, settings.tasks[0], "run-1", SCORED_AT, bundle)
+    people = read_table(spark, lake, runs, "population/little")
+    frame = score_population(people, lake, runs, settings, settings.tasks[0], "run-1", SCORED_AT, bundle)
     return frame.toPandas().sort_values("person_key", ignore_index=True)
 
 
