@@ -1,18 +1,19 @@
-"""Text files as splits that tasks read side by side: plain, gzip and bgzip, recognised by content.
+"""Text files as splits that tasks read side by side: plain, gzip, bgzip and bzip2, recognised by content.
 
 A split is a byte range of the stored file. A line belongs to the split that holds the byte before
 its first one (the file's first line to the first split), so every line is read exactly once whatever
 the ranges are. BGZF (bgzip) is a row of small gzip members, each naming its size in a `BC` field
 (SAM specification, section 4.1), so a task can find the first member of its range and start there.
-A plain gzip file has no such places and is one split.
+A plain gzip file and bzip2 have no such places and are one split.
 """
 
 import bisect
+import bz2
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import IO
+from typing import IO, Any
 
 from isal import isal_zlib
 from isal.igzip_lib import IsalError
@@ -30,6 +31,7 @@ class Codec(StrEnum):
     PLAIN = "plain"
     GZIP = "gzip"
     BGZF = "bgzf"
+    BZIP2 = "bzip2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ def plan_splits(root: Location, files: Sequence[tuple[FileStat, str]], target_by
     splits: list[Split] = []
     for file, digest in files:
         codec = detect_codec(root / file.path, file.size, digest)
-        step = file.size if codec is Codec.GZIP else target_bytes
+        step = file.size if codec in (Codec.GZIP, Codec.BZIP2) else target_bytes
         for start in range(0, file.size, max(step, 1 << 16)):
             end = min(start + max(step, 1 << 16), file.size)
             splits.append(Split(root.uri, file.path, digest, codec, start, end))
@@ -80,6 +82,8 @@ def detect_codec(location: Location, size: int, digest: str) -> Codec:
         raise DataGateError(f"file {digest}: it is empty, expected text with a header")
     with location.open() as stream:
         head = stream.read(18)
+        if head[:3] == b"BZh":
+            return Codec.BZIP2
         if head[:2] != b"\x1f\x8b":
             return Codec.PLAIN
         if not _is_member(head):
@@ -141,7 +145,9 @@ def _pieces(split: Split, stream: IO[bytes]) -> Iterator[tuple[bytes, list[tuple
     if split.codec is Codec.BGZF:
         return _bgzf_pieces(split, stream)
     if split.codec is Codec.GZIP:
-        return _gzip_pieces(stream)
+        return _streamed_pieces(stream, lambda: isal_zlib.decompressobj(31))
+    if split.codec is Codec.BZIP2:
+        return _streamed_pieces(stream, _Bzip2)
     return _plain_pieces(split, stream)
 
 
@@ -158,9 +164,33 @@ def _plain_pieces(split: Split, stream: IO[bytes]) -> Iterator[tuple[bytes, list
         at += len(data)
 
 
-def _gzip_pieces(stream: IO[bytes]) -> Iterator[tuple[bytes, list[tuple[int, int]], bool]]:
+class _Bzip2:
+    """A bz2.BZ2Decompressor that says of damaged data what those of gzip say."""
+
+    def __init__(self) -> None:
+        self._inner = bz2.BZ2Decompressor()
+
+    def decompress(self, stored: bytes) -> bytes:
+        try:
+            return self._inner.decompress(stored)
+        except OSError as error:
+            raise EOFError(str(error)) from None
+
+    @property
+    def eof(self) -> bool:
+        return self._inner.eof
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._inner.unused_data
+
+
+def _streamed_pieces(
+    stream: IO[bytes], decompressor: Callable[[], Any]
+) -> Iterator[tuple[bytes, list[tuple[int, int]], bool]]:
+    """Of one compressed stream after another, whatever lies between their ends and the next beginning."""
     at = 0
-    inflater = isal_zlib.decompressobj(31)
+    inflater = decompressor()
     while stored := stream.read(STORED_BYTES):
         while stored:
             data = inflater.decompress(stored)
@@ -169,7 +199,7 @@ def _gzip_pieces(stream: IO[bytes]) -> Iterator[tuple[bytes, list[tuple[int, int
             at += len(data)
             stored = inflater.unused_data
             if inflater.eof:
-                inflater = isal_zlib.decompressobj(31) if stored else inflater
+                inflater = decompressor() if stored else inflater
     if not inflater.eof:
         raise EOFError("it ends in mid-stream")
 

@@ -188,6 +188,7 @@ class GenomicsSettings(Section):
     `reference` is a FASTA file below the raw root, with its .fai: a REF that disagrees is refused, and indels
     are moved to the left. `half_calls`: what `./1` is; `error` refuses its line. `somatic` genotypes are
     written where a tumour carries the variant: absence is not reference, and call rate or HWE mean nothing.
+    `strict` refuses files of which any line is not as the VCF specification has it; it reads them once more.
     """
 
     paths: list[str]
@@ -202,6 +203,7 @@ class GenomicsSettings(Section):
     gene_field: str | None = None
     consequence_field: str | None = None
     somatic: bool = False
+    strict: bool = False
 
     @property
     def usable(self) -> dict[str, str]:

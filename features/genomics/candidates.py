@@ -1,4 +1,5 @@
-"""The records of all files, parsed side by side: one row per biallelic candidate or refusal.
+"""The records of all files, parsed side by side: one row per biallelic candidate or refusal. A file without
+samples has variants of the block NOBODY, without calls.
 
 This frame carries the packed calls and feeds every table, so it is parsed once and persisted.
 """
@@ -13,7 +14,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from features.contract.settings import GenomicsSettings
-from features.genomics.clean import FIXED_COLUMNS, Layout, RefusedLineError, Rule, Variant, clean_line
+from features.genomics.clean import Layout, RefusedLineError, Rule, Variant, clean_line
 from features.genomics.contigs import region
 from features.genomics.counts import COUNTS, count_calls, members, sole_carriers
 from features.genomics.packing import pack
@@ -93,7 +94,7 @@ class _Parser:
 def parse_split(work: Work, split: Split) -> Iterator[pa.RecordBatch]:
     """The rows of a split, in batches bounded by rows and by bytes."""
     columns = work.columns[split.digest]
-    layout, sexes = _layout(work, columns), work.sexes[columns.block]
+    layout, sexes = _layout(work, columns), work.sexes.get(columns.block)
     origin = (work.order[split.digest], split.digest)
     most = min(BATCH_ROWS, max(1, BATCH_BYTES // (columns.total + _ROW_OVERHEAD)))
     variants: list[tuple[Row, Variant]] = []
@@ -114,7 +115,7 @@ def _layout(work: Work, columns: Columns) -> Layout:
     settings = work.settings
     return Layout(
         build=settings.build,
-        columns=FIXED_COLUMNS + columns.total,
+        samples=columns.total,
         keep=columns.keep,
         gene_field=settings.gene_field,
         consequence_field=settings.consequence_field,
@@ -138,14 +139,17 @@ def _items(
 
 
 def _batches(
-    variants: list[tuple[Row, Variant]], refusals: list[Row], block: str, sexes: Sexes, build: str
+    variants: list[tuple[Row, Variant]], refusals: list[Row], block: str, sexes: Sexes | None, build: str
 ) -> Iterator[pa.RecordBatch]:
+    """`sexes` are None for the block NOBODY, whose variants have no calls."""
     if refusals:
         yield _batch(list(zip(*refusals, strict=True)))
-    if variants:
+    described = [(*place, None, None, *_described(variant), block) for place, variant in variants]
+    if variants and sexes is None:
+        yield _batch(list(zip(*(row + (None,) * (len(SCHEMA) - len(row)) for row in described), strict=True)))
+    elif variants and sexes is not None:
         codes = np.stack([variant.codes for _, variant in variants])
         regions = [region(build, variant.contig, variant.position) for _, variant in variants]
-        described = [(*place, None, None, *_described(variant), block) for place, variant in variants]
         packed = pack(codes)
         calls, counts = [row.tobytes() for row in packed], count_calls(packed, members(sexes)).T
         carriers = sole_carriers(codes, sexes, regions)

@@ -17,7 +17,7 @@ from features.genomics.contigs import harmonise
 from features.genomics.packing import Codes
 from features.genomics.reference import Reference, left_align
 
-FIXED_COLUMNS = 9
+FIXED_COLUMNS = 8
 LONGEST_POSITION = 2**31 - 1
 LONGEST_ALLELE_IN_KEY = 50
 
@@ -48,12 +48,12 @@ class RefusedLineError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How to read the lines of a file: its number of columns, which sample columns are kept (None: all),
+    """How to read the lines of a file: its number of sample columns, which of them are kept (None: all),
     the genome build, the INFO keys of the annotations, what a half call is, and the reference that REF must
     agree with (None: it is not checked, and indels stay where they are)."""
 
     build: str
-    columns: int
+    samples: int
     keep: npt.NDArray[np.int64] | None
     gene_field: str | None
     consequence_field: str | None
@@ -83,16 +83,17 @@ class Variant:
 
 def clean_line(line: bytes, layout: Layout) -> list[Variant | Rule]:
     """One item per ALT: the variant, or SYMBOLIC. RefusedLineError when the line as a whole is bad."""
-    fields = line.split(b"\t", FIXED_COLUMNS)
-    if len(fields) <= FIXED_COLUMNS:
+    fields = line.split(b"\t", FIXED_COLUMNS + 1)
+    if len(fields) != (FIXED_COLUMNS + 2 if layout.samples else FIXED_COLUMNS):
         raise RefusedLineError(Rule.COLUMNS)
-    chrom, pos, identifier, ref, alt, _, filters, info, form = (f.decode(errors="replace") for f in fields[:-1])
+    described = (field.decode(errors="replace") for field in fields[:FIXED_COLUMNS])
+    chrom, pos, identifier, ref, alt, _, filters, info = described
     position = _position(chrom, pos)
     alts = _alleles(ref, alt)
     plain = any(map(_BASES.fullmatch, alts))
     if plain and layout.reference and not layout.reference.agrees(harmonise(chrom), position, ref.upper()):
         raise RefusedLineError(Rule.REFERENCE)
-    codes = _codes(form, fields[-1], len(alts), layout)
+    codes = _codes(fields[8], fields[9], len(alts), layout) if layout.samples else [_NO_CODES] * len(alts)
     annotation = (
         None if identifier in (".", "") else identifier.split(";")[0],
         [] if filters in ("PASS", ".", "") else filters.split(";"),
@@ -170,15 +171,18 @@ def _alleles(ref: str, alt: str) -> list[str]:
     return alts
 
 
-def _codes(form: str, columns: bytes, alts: int, layout: Layout) -> list[Codes]:
+_NO_CODES = np.empty(0, np.uint8)
+
+
+def _codes(form: bytes, columns: bytes, alts: int, layout: Layout) -> list[Codes]:
     """The codes of the kept samples for each ALT; a bad call of any column refuses the line."""
-    samples = layout.columns - FIXED_COLUMNS
-    plain = genotype.read_biallelic(columns, samples) if alts == 1 and form == "GT" else None
+    samples = layout.samples
+    plain = genotype.read_biallelic(columns, samples) if alts == 1 and form == b"GT" else None
     if plain is not None:
         return [plain if layout.keep is None else plain[layout.keep]]
     if columns.count(b"\t") + 1 != samples:
         raise RefusedLineError(Rule.COLUMNS)
-    if form.split(":")[0] != "GT":
+    if form.split(b":")[0] != b"GT":
         raise RefusedLineError(Rule.GENOTYPE)
     first, second = genotype.read_alleles(columns, samples, layout.half_calls)
     worst = first.min()

@@ -22,7 +22,8 @@ _CLOSER_LOOK = -4
 
 Alleles = npt.NDArray[np.int16]
 
-_GENOTYPE = re.compile(rb"(\d{1,4}|\.)(?:[/|](\d{1,4}|\.))?")
+_GENOTYPE = re.compile(rb"[/|]?(\d{1,4}|\.)(?:[/|](\d{1,4}|\.))?")
+"""Since 4.4 the phase of the first allele may stand before it."""
 _DOT, _SEPARATOR, _END, _OTHER = 10, 11, 12, 13
 
 

@@ -17,11 +17,12 @@ from features.contract.schemas import GENOTYPES, SAMPLES, VARIANTS, quarantine
 from features.contract.settings import GenomicsSettings, Settings
 from features.genomics.candidates import PLACE, Work, candidates
 from features.genomics.clean import Rule
+from features.genomics.conformance.gate import check_strictly
 from features.genomics.counts import SEXES
 from features.genomics.packing import packed_size
 from features.genomics.read import read_header
 from features.genomics.reference import open_reference
-from features.genomics.roster import IDENTIFIER, Roster, read_roster
+from features.genomics.roster import IDENTIFIER, NOBODY, Roster, read_roster
 from features.genomics.samples import summarise_samples
 from features.genomics.sexes import Sex, Sexes, of_people, read_sexes
 from features.genomics.summarise import summarise_variants
@@ -41,14 +42,18 @@ def ingest_genomics(
 ) -> Written:
     """Parse the VCF files once and write the four tables, each in one commit; nothing is published here.
 
+    The variants of a file without samples are checked and counted, and left out: nobody was genotyped there.
     Raises DataGateError when there are no files, a header is not one of a VCF, a person sits in two
-    sample lists, or no record could be used.
+    sample lists, no record could be used, or, under `strict`, a line is not as the specification has it.
     """
     genomics, raw = _section(settings), Location(settings.raw)
     recorded = read_sexes(raw, genomics.sexes, keyer) if genomics.sexes else {}
     splits = _plan(spark, raw, keyer, files)
     by_file = [list(group) for _, group in groupby(splits, key=lambda split: split.digest)]
-    roster = read_roster((read_header(group) for group in by_file), keyer)
+    headers = [read_header(group) for group in by_file]
+    if genomics.strict:
+        check_strictly(spark, by_file, headers)
+    roster = read_roster(headers, keyer)
     order = {group[0].digest: number for number, group in enumerate(by_file)}
     sexes = {block: of_people(people, recorded) for block, people in roster.people.items()}
     _check_sexes(sexes, genomics)
@@ -60,13 +65,24 @@ def ingest_genomics(
         balances = _balances(found, doubles, list(order))
         _check_reference(balances, genomics)
         check(balances)
-        accepted = _without(found.filter("rule is null"), doubles, sum(b.merged for b in balances.values()))
+        called = found.filter(sf.col("rule").isNull() & (sf.col("sample_block") != NOBODY))
+        accepted = _without(called, doubles, sum(b.merged for b in balances.values()))
         with bounded_arrow_batches(spark, packed_size(max(map(len, sexes.values())))):
             tables = _write(spark, lake, genomics, roster, sexes, accepted, found)
     finally:
         doubles.unpersist()
         found.unpersist()
     return Written(tables, _counts(balances, roster, sexes) | _sex_check(spark, lake, tables))
+
+
+def _without_samples(roster: Roster) -> int:
+    """How many files list sites alone."""
+    files = [digest for digest, columns in roster.columns.items() if columns.block == NOBODY]
+    if files:
+        log.warning(
+            "%d files have no sample columns; their variants are left out: %s", len(files), ", ".join(files)
+        )
+    return len(files)
 
 
 def _section(settings: Settings) -> GenomicsSettings:
@@ -176,6 +192,7 @@ def _counts(balances: dict[str, Balance], roster: Roster, sexes: dict[str, Sexes
     by_sex = _by_sex(sexes)
     return {
         "balances": {digest: balance.as_counts() for digest, balance in balances.items()},
+        "files_without_samples": _without_samples(roster),
         "samples": by_sex[""],
         "sample_blocks": len(roster.people),
         "samples_refused": len(roster.refused),

@@ -12,7 +12,7 @@ FIXED_HEADER = ["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO", "
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """The sample names of a file's #CHROM line, and where in the file each name lies."""
+    """The sample names of a file's #CHROM line (none in a list of sites), and where in the file each name lies."""
 
     digest: str
     names: list[str]
@@ -67,6 +67,8 @@ def _lines_of_all(splits: Sequence[Split]) -> Iterator[tuple[Chunk, int, bytes]]
 def _sample_names(digest: str, number: int, line: bytes) -> list[str]:
     columns = line.decode(errors="replace").split("\t")
     names = columns[len(FIXED_HEADER) :]
+    if columns == FIXED_HEADER[:-1]:
+        return []
     if columns[: len(FIXED_HEADER)] != FIXED_HEADER or not all(names) or not names:
         raise _error(
             digest,

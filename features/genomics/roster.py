@@ -15,11 +15,13 @@ from features.contract.persons import PersonKeyer
 from features.genomics.read import Header
 
 IDENTIFIER = "identifier"
+NOBODY = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """The sample columns of one list: its block, and which are kept (None: all of `total`)."""
+    """The sample columns of one list: its block, and which are kept (None: all of `total`). A file without any
+    is of the block NOBODY."""
 
     block: str
     total: int
@@ -41,7 +43,8 @@ class Roster:
 
 
 def read_roster(headers: Iterable[Header], keyer: PersonKeyer) -> Roster:
-    """The roster of all files. DataGateError when a file has no known sample, or a person of another block."""
+    """The roster of all files. DataGateError when no file has samples, or one has no known sample, or a person of
+    another block."""
     roster = Roster()
     known: dict[tuple[str, ...], list[str | None]] = {}
     for header in headers:
@@ -50,10 +53,15 @@ def read_roster(headers: Iterable[Header], keyer: PersonKeyer) -> Roster:
         if keys is None:
             keys = known[names] = [keyer.person_key(name) for name in names]
         _add_file(roster, header, keys, keyer)
+    if not roster.people:
+        raise DataGateError("genomics.paths: none of the files has sample columns; give files with genotypes")
     return roster
 
 
 def _add_file(roster: Roster, header: Header, keys: list[str | None], keyer: PersonKeyer) -> None:
+    if not keys:
+        roster.columns[header.digest] = Columns(NOBODY, 0, None)
+        return
     first: dict[str, int] = {}
     for column, key in enumerate(keys):
         if key is None:

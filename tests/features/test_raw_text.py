@@ -1,5 +1,6 @@
 """Every line of a split file is read exactly once, wherever the cuts fall."""
 
+import bz2
 import gzip
 import random
 from itertools import pairwise
@@ -75,6 +76,20 @@ def test_a_bgzip_cut_anywhere_is_refused(tmp_path: Path, cut: int) -> None:
     (tmp_path / "cut.gz").write_bytes(stored)
     with pytest.raises(DataGateError, match="cut short"):
         plan_splits(Location.parse(str(tmp_path)), [(FileStat("cut.gz", len(stored), 0), "digest")], 1 << 20)
+
+
+def test_bzip2_is_read_and_its_damage_told(tmp_path: Path) -> None:
+    text = b"".join(b"line %d\n" % i for i in range(50_000))
+    stored = bz2.compress(text[:100_000]) + bz2.compress(text[100_000:])
+    (tmp_path / "a").write_bytes(stored)
+    root, file = Location.parse(str(tmp_path)), (FileStat("a", len(stored), 0), "digest")
+    (split,) = plan_splits(root, [file], 1 << 10)
+    assert split.codec is Codec.BZIP2
+    assert read_all(tmp_path, "a", Codec.BZIP2, [0, len(stored)]) == text
+    for broken in (stored[:-20], stored[:500] + bytes(100) + stored[600:]):
+        (tmp_path / "a").write_bytes(broken)
+        with pytest.raises(DataGateError, match="file digest: the compressed data is damaged"):
+            read_all(tmp_path, "a", Codec.BZIP2, [0, len(stored)])
 
 
 def test_a_gzip_cut_short_is_refused(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from features.genomics.clean import Layout, RefusedLineError, Rule, Variant, clean_line, normalise, trim
 
-LAYOUT = Layout(build="GRCh38", columns=13, keep=None, gene_field="GENE", consequence_field="VC")
+LAYOUT = Layout(build="GRCh38", samples=4, keep=None, gene_field="GENE", consequence_field="VC")
 
 
 def clean(record: str, layout: Layout = LAYOUT) -> list[Variant | Rule]:
@@ -74,7 +74,7 @@ def test_half_calls_count_as_in_plink2(half_calls: str, write_vcf: Callable[...,
     expected = pd.read_csv(f"{out}.gcount", sep="\t")[
         ["HOM_REF_CT", "HET_REF_ALT_CTS", "TWO_ALT_GENO_CTS", "MISSING_CT"]
     ]
-    (variant,) = variants(record, replace(LAYOUT, columns=18, half_calls=half_calls))  # type: ignore[arg-type]
+    (variant,) = variants(record, replace(LAYOUT, samples=9, half_calls=half_calls))  # type: ignore[arg-type]
     assert np.bincount(variant.codes, minlength=4).tolist() == expected.iloc[0].tolist()
 
 
@@ -111,7 +111,7 @@ def test_allele_numbers_of_two_digits_are_read() -> None:
 
 
 def test_only_kept_samples_count_but_a_bad_call_of_any_refuses_the_line() -> None:
-    layout = Layout("GRCh38", 13, np.array([3, 1]), None, None)
+    layout = Layout("GRCh38", 4, np.array([3, 1]), None, None)
     (variant,) = variants("1 100 . A C . PASS . GT 0/0 0/1 1/1 ./.", layout)
     assert variant.codes.tolist() == [3, 1]
     with pytest.raises(RefusedLineError):

@@ -1,6 +1,7 @@
 """The short way through a line of plain calls gives what the long way gives, or nothing."""
 
 import numpy as np
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -42,3 +43,9 @@ def test_every_pair_of_calls_stands_apart() -> None:
     found = read_biallelic("\t".join(PLAIN).encode(), len(PLAIN))
     assert found is not None
     np.testing.assert_array_equal(found, [0, 0, 1, 1, 1, 1, 2, 2, 3, 3])
+
+
+@pytest.mark.parametrize("call", ["0/1", "1|1", "1", ".", "./.", "12|3", "./1"])
+def test_the_phase_of_the_first_allele_may_stand_before_it(call: str) -> None:
+    plain, phased = (read_alleles(f"{text}:9\t0/0".encode(), 2, "reference") for text in (call, f"|{call}"))
+    assert [allele.tolist() for allele in plain] == [allele.tolist() for allele in phased]

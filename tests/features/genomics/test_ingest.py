@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from features.contract.errors import DataGateError
+from features.contract.paths import Location
 from features.contract.persons import PersonKeyer
 from features.contract.settings import GenomicsSettings, IdentitySettings, SampleSexes
 from features.genomics.packing import unpack
@@ -19,7 +20,9 @@ Ingest = Callable[..., tuple[Written, dict[str, pd.DataFrame]]]
 LGG = Path(__file__).parents[4] / "shared" / "data" / "lgg"
 
 
-def test_every_record_is_accounted_for(ingest: Ingest, write_vcf: Callable[..., Path], keyer: PersonKeyer) -> None:
+def test_every_record_is_accounted_for(
+    ingest: Ingest, write_vcf: Callable[..., Path], keyer: PersonKeyer, raw: Path
+) -> None:
     write_vcf(
         "a.vcf",
         ["A-1", "A-2", "nobody", "A-1-02"],
@@ -32,9 +35,11 @@ def test_every_record_is_accounted_for(ingest: Ingest, write_vcf: Callable[..., 
         ],
     )
     write_vcf("b.vcf", ["B-1"], ["1 100 . A C . q10 . GT 1/1", "X 5 . G T . PASS . GT ."])
+    sites = ["#CHROM POS ID REF ALT QUAL FILTER INFO", "1 50 . G T . . .", "1 100 . A C . . .", "1 101 . A"]
+    (raw / "sites.vcf").write_text("\n".join(["##fileformat=VCFv4.2", *sites, ""]).replace(" ", "\t"))
     written, tables = ingest()
 
-    first, second = keyer.path_digest("a.vcf"), keyer.path_digest("b.vcf")
+    first, second, third = map(keyer.path_digest, ("a.vcf", "b.vcf", "sites.vcf"))
     assert written.counts["balances"] == {
         first: {
             "records": 5,
@@ -44,7 +49,11 @@ def test_every_record_is_accounted_for(ingest: Ingest, write_vcf: Callable[..., 
             "quarantined": {"columns": 1, "half_call": 1, "symbolic": 1},
         },
         second: {"records": 2, "expanded": 0, "used": 2, "merged": 0, "quarantined": {}},
+        third: {"records": 3, "expanded": 0, "used": 2, "merged": 0, "quarantined": {"columns": 1}},
     }
+    assert written.counts["files_without_samples"] == 1
+    assert "GRCh38:1:50:G:T" not in set(tables["variants"]["variant_key"])
+    assert len(tables["genotypes"]) == 5
     counts = {name: count for name, count in written.counts.items() if name.startswith("sample")}
     assert counts == {
         "samples": 3,
@@ -56,8 +65,8 @@ def test_every_record_is_accounted_for(ingest: Ingest, write_vcf: Callable[..., 
     }
 
     refused = tables["quarantine/ingest_genomics"]
-    assert sorted(refused["rule"]) == ["columns", "half_call", "identifier", "symbolic"]
-    assert set(refused["source_digest"]) == {first}
+    assert sorted(refused["rule"]) == ["columns", "columns", "half_call", "identifier", "symbolic"]
+    assert set(refused["source_digest"]) == {first, third}
     assert set(refused["job"]) == {"ingest_genomics"}
 
     variants = tables["variants"].set_index("variant_key")
@@ -87,6 +96,26 @@ def test_every_record_is_accounted_for(ingest: Ingest, write_vcf: Callable[..., 
     genotypes = tables["genotypes"].set_index(["sample_block", "variant_key"])
     calls = genotypes.loc[(one["sample_block"], "GRCh38:1:200:A:T"), "calls"]
     assert unpack(calls, 2).tolist() == [1, 1]
+
+
+def test_strictly_a_file_with_a_wrong_line_is_refused_whole(
+    ingest: Ingest, write_vcf: Callable[..., Path], keyer: PersonKeyer, lake: Location
+) -> None:
+    write_vcf("a.vcf", ["A-1"], ["1 100 . A C . PASS . GT 0/1", "1 99 . A C . PASS . GT 0/1"])
+    write_vcf("b.vcf", ["B-1"], ["1 100 . A C . PASS AC=x GT 0/1"])
+    strict = GenomicsSettings(paths=["*"], build="GRCh38", strict=True)
+    with pytest.raises(DataGateError) as refused:
+        ingest(strict)
+    digests = keyer.path_digest("a.vcf"), keyer.path_digest("b.vcf")
+    assert f"2 lines are not as the VCF specification has them: file {digests[0]}, line 13: POS" in str(
+        refused.value
+    )
+    assert f"file {digests[1]}, line 12: INFO AC: expected values of type Integer" in str(refused.value)
+    assert not Path(lake.path, "variants").exists()
+
+    write_vcf("a.vcf", ["A-1"], ["1 100 . A C . PASS . GT 0/1", "1 101 . A C . PASS . GT 0/1"])
+    write_vcf("b.vcf", ["B-1"], ["1 100 . A C . PASS AC=1 GT 0/1"])
+    assert len(ingest(strict)[1]["genotypes"]) == 3
 
 
 def test_nothing_to_read_stops_the_job(ingest: Ingest, write_vcf: Callable[..., Path]) -> None:
