@@ -15,7 +15,8 @@ from datetime import UTC, datetime
 from functools import cached_property
 from importlib import metadata, resources
 from importlib.resources.abc import Traversable
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
@@ -80,12 +81,8 @@ class Context:
     def spark(self) -> "SparkSession":
         from features.lake import spark_session
 
-        # pyspark takes Ctrl-C for itself, to cancel its jobs; here it ends the job.
-        mine = signal.getsignal(signal.SIGINT)
-        try:
+        with _keeping_ctrl_c():
             return spark_session(self.settings.spark, f"riskloom {self.settings.name}")
-        finally:
-            signal.signal(signal.SIGINT, mine)
 
     def work(self, name: str, key: str) -> Location:
         """A folder for what is not published. What an attempt with this code and `key` left there is kept,
@@ -112,6 +109,21 @@ class Context:
     def matching(self, globs: Sequence[str]) -> list[FileStat]:
         """The raw files that match one of these globs."""
         return [file for file in self.files if any(matches(file.path, glob) for glob in globs)]
+
+
+@contextmanager
+def _keeping_ctrl_c() -> Iterator[None]:
+    """pyspark takes Ctrl-C for itself, to cancel its jobs, and if it comes in mid-call breaks the connection to
+    Java by asking for that. Here it ends the job."""
+    import pyspark.context
+
+    context: Any = pyspark.context
+    theirs = context.signal
+    context.signal = SimpleNamespace(SIGINT=signal.SIGINT, signal=lambda *_: None)
+    try:
+        yield
+    finally:
+        context.signal = theirs
 
 
 @dataclass(frozen=True, slots=True)
