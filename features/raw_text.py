@@ -102,8 +102,31 @@ def read_chunks(split: Split) -> Iterator[Chunk]:
         try:
             yield from _whole_lines(split, _pieces(split, stream))
         except (IsalError, EOFError) as error:  # type: ignore[misc]  # the stub of isal gives an instance
-            message = f"file {split.digest}: the compressed data is damaged ({error}); copy it again"
-            raise DataGateError(message) from error
+            raise _damaged(split, error) from error
+
+
+def read_whole(split: Split, skip: int, whole: Callable[[bytes], int]) -> Iterator[Chunk]:
+    """A file's bytes to its end, from `skip` bytes behind the split's start, in chunks of about a megabyte that
+    hold whole records; `whole` tells how many of the first bytes do."""
+    with (Location(split.root) / split.path).open() as stream:
+        try:
+            rest = Chunk(b"")
+            for data, anchors, _ in _pieces(split, stream):
+                position, skip = min(skip, len(data)), skip - min(skip, len(data))
+                moved = _shifted(anchors, len(rest.data) - position)
+                rest = Chunk(rest.data + data[position:], rest.anchors + moved)
+                cut = whole(rest.data)
+                if cut:
+                    yield Chunk(rest.data[:cut], rest.anchors)
+                    rest = Chunk(rest.data[cut:], _shifted(rest.anchors, -cut))
+            if rest.data:
+                raise EOFError("it ends inside a record")
+        except (IsalError, EOFError) as error:  # type: ignore[misc]  # the stub of isal gives an instance
+            raise _damaged(split, error) from error
+
+
+def _damaged(split: Split, error: BaseException) -> DataGateError:
+    return DataGateError(f"file {split.digest}: the compressed data is damaged ({error}); copy it again")
 
 
 def _whole_lines(split: Split, pieces: Iterator[tuple[bytes, list[tuple[int, int]], bool]]) -> Iterator[Chunk]:

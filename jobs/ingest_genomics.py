@@ -1,4 +1,4 @@
-"""VCF files of the raw zone to `variants`, `genotypes` and `samples`."""
+"""VCF, BCF and PLINK 1 files of the raw zone to `variants`, `genotypes` and `samples`."""
 
 from features.contract.settings import Settings
 from features.lake import Written

@@ -182,7 +182,7 @@ class AncestrySettings(Section):
 
 
 class GenomicsSettings(Section):
-    """VCF files. `gene_field` and `consequence_field` name INFO keys that annotate a variant.
+    """VCF, BCF and PLINK 1 files. `gene_field` and `consequence_field` name INFO keys that annotate a variant.
 
     `sexes`: without it the calls on X are counted as everyone's with two copies, and those on Y not at all.
     `reference` is a FASTA file below the raw root, with its .fai: a REF that disagrees is refused, and indels

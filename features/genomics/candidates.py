@@ -14,15 +14,14 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from features.contract.settings import GenomicsSettings
-from features.genomics.clean import Layout, RefusedLineError, Rule, Variant, clean_line
+from features.genomics.clean import Layout, Rule, Variant
 from features.genomics.contigs import region
 from features.genomics.counts import COUNTS, count_calls, members, sole_carriers
+from features.genomics.formats.files import Part
 from features.genomics.packing import pack
-from features.genomics.read import data_lines
 from features.genomics.reference import Reference
 from features.genomics.roster import Columns
 from features.genomics.sexes import Sexes
-from features.raw_text import Split
 
 BATCH_BYTES = 8 << 20
 BATCH_ROWS = 8192
@@ -60,10 +59,10 @@ Row = tuple[object, ...]
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What every task needs to know: the splits, the files' sample columns and their order, the sexes of
-    each block, and the reference genome."""
+    """What every task needs to know: the parts of the files, the files' sample columns and their order, the sexes
+    of each block, and the reference genome."""
 
-    splits: Sequence[Split]
+    parts: Sequence[Part]
     columns: Mapping[str, Columns]
     order: Mapping[str, int]
     sexes: Mapping[str, Sexes]
@@ -72,15 +71,15 @@ class Work:
 
 
 def candidates(spark: SparkSession, work: Work) -> DataFrame:
-    """SCHEMA rows, one partition per split. `rule` is null for variants; `location` is set for refusals."""
+    """SCHEMA rows, one partition per part. `rule` is null for variants; `location` is set for refusals."""
     shared = spark.sparkContext.broadcast(work)
-    splits = spark.range(0, len(work.splits), 1, len(work.splits))
-    return splits.mapInArrow(_Parser(shared), from_arrow_schema(SCHEMA))
+    parts = spark.range(0, len(work.parts), 1, len(work.parts))
+    return parts.mapInArrow(_Parser(shared), from_arrow_schema(SCHEMA))
 
 
 @dataclass(frozen=True)
 class _Parser:
-    """The function that each task runs: ids of splits in, batches of rows out."""
+    """The function that each task runs: ids of parts in, batches of rows out."""
 
     shared: Broadcast[Work]
 
@@ -88,19 +87,21 @@ class _Parser:
         work = self.shared.value
         for batch in batches:
             for index in batch["id"].to_pylist():
-                yield from parse_split(work, work.splits[index])
+                yield from parse_part(work, work.parts[index])
 
 
-def parse_split(work: Work, split: Split) -> Iterator[pa.RecordBatch]:
-    """The rows of a split, in batches bounded by rows and by bytes."""
-    columns = work.columns[split.digest]
+def parse_part(work: Work, part: Part) -> Iterator[pa.RecordBatch]:
+    """The rows of a part of a file, in batches bounded by rows and by bytes."""
+    columns = work.columns[part.digest]
     layout, sexes = _layout(work, columns), work.sexes.get(columns.block)
-    origin = (work.order[split.digest], split.digest)
+    source = work.order[part.digest]
     most = min(BATCH_ROWS, max(1, BATCH_BYTES // (columns.total + _ROW_OVERHEAD)))
     variants: list[tuple[Row, Variant]] = []
     refusals: list[Row] = []
-    for line, location in data_lines(split):
-        for place, item in _items(line, location, layout, origin):
+    for location, items in part.records(layout):
+        offset = int(location.partition("+")[0])
+        for allele, item in enumerate(items, start=1):
+            place = (source, offset, allele, part.digest)
             if isinstance(item, Rule):
                 refusals.append((*place, location, item.value, *[None] * (len(SCHEMA) - 6)))
             else:
@@ -122,20 +123,6 @@ def _layout(work: Work, columns: Columns) -> Layout:
         half_calls=settings.half_calls,
         reference=work.reference,
     )
-
-
-def _items(
-    line: bytes, location: str, layout: Layout, origin: tuple[int, str]
-) -> Iterator[tuple[Row, Variant | Rule]]:
-    """What a line gives, each with its PLACE and the digest of its file."""
-    source, digest = origin
-    offset = int(location.partition("+")[0])
-    try:
-        items = clean_line(line, layout)
-    except RefusedLineError as refusal:
-        items = [refusal.rule]
-    for allele, item in enumerate(items, start=1):
-        yield (source, offset, allele, digest), item
 
 
 def _batches(

@@ -1,11 +1,12 @@
-"""A data line of a VCF becomes biallelic variants with calls, or is refused under a rule.
+"""A record becomes biallelic variants with calls, or is refused under a rule; here that of a VCF's data line.
 
 Format: VCF 4.3, https://samtools.github.io/hts-specs/VCFv4.3.pdf, section 1.6.
 """
 
 import hashlib
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 import numpy as np
@@ -14,10 +15,12 @@ import numpy.typing as npt
 from features.contract.settings import HalfCalls
 from features.genomics import genotype
 from features.genomics.contigs import harmonise
+from features.genomics.genotype import Alleles
 from features.genomics.packing import Codes
 from features.genomics.reference import Reference, left_align
 
 FIXED_COLUMNS = 8
+NO_CODES = np.empty(0, np.uint8)
 LONGEST_POSITION = 2**31 - 1
 LONGEST_ALLELE_IN_KEY = 50
 
@@ -81,6 +84,54 @@ class Variant:
     codes: Codes
 
 
+Record = tuple[str, list[Variant | Rule]]
+"""Where a record lies in its file, as quarantine writes it, and one item per ALT, or the rule that it breaks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where a record is and what is said of it there, whatever it was read from; `alts` in upper case."""
+
+    chrom: str
+    position: int
+    ref: str
+    alts: list[str]
+    rsid: str | None = None
+    filters: list[str] = field(default_factory=list)
+    gene: str | None = None
+    consequence: str | None = None
+
+
+def check_site(site: Site, layout: Layout) -> None:
+    """RefusedLineError for REF and ALT that cannot be, and for a REF that is not the reference's."""
+    if not site.chrom or not 1 <= site.position <= LONGEST_POSITION:
+        raise RefusedLineError(Rule.POSITION)
+    if not site.alts:
+        raise RefusedLineError(Rule.MONOMORPHIC)
+    ref = site.ref.upper()
+    sound = all(_BASES.fullmatch(allele) or _NO_SEQUENCE.fullmatch(allele) for allele in site.alts)
+    if not sound or not _BASES.fullmatch(ref) or ref in site.alts:
+        raise RefusedLineError(Rule.ALLELE)
+    plain = any(map(_BASES.fullmatch, site.alts))
+    if plain and layout.reference and not layout.reference.agrees(harmonise(site.chrom), site.position, ref):
+        raise RefusedLineError(Rule.REFERENCE)
+
+
+def biallelic(site: Site, codes: Sequence[Codes], layout: Layout) -> list[Variant | Rule]:
+    """One item per ALT: the variant with its codes, or SYMBOLIC."""
+    annotation = (site.rsid, site.filters, site.gene, site.consequence)
+    return [
+        Variant(
+            *normalise(layout.build, site.chrom, site.position, site.ref, allele, layout.reference),
+            *annotation,
+            counted,
+        )
+        if _BASES.fullmatch(allele)
+        else Rule.SYMBOLIC
+        for allele, counted in zip(site.alts, codes, strict=True)
+    ]
+
+
 def clean_line(line: bytes, layout: Layout) -> list[Variant | Rule]:
     """One item per ALT: the variant, or SYMBOLIC. RefusedLineError when the line as a whole is bad."""
     fields = line.split(b"\t", FIXED_COLUMNS + 1)
@@ -88,28 +139,20 @@ def clean_line(line: bytes, layout: Layout) -> list[Variant | Rule]:
         raise RefusedLineError(Rule.COLUMNS)
     described = (field.decode(errors="replace") for field in fields[:FIXED_COLUMNS])
     chrom, pos, identifier, ref, alt, _, filters, info = described
-    position = _position(chrom, pos)
-    alts = _alleles(ref, alt)
-    plain = any(map(_BASES.fullmatch, alts))
-    if plain and layout.reference and not layout.reference.agrees(harmonise(chrom), position, ref.upper()):
-        raise RefusedLineError(Rule.REFERENCE)
-    codes = _codes(fields[8], fields[9], len(alts), layout) if layout.samples else [_NO_CODES] * len(alts)
-    annotation = (
+    site = Site(
+        chrom,
+        _position(pos),
+        ref,
+        [] if alt == "." else alt.upper().split(","),
         None if identifier in (".", "") else identifier.split(";")[0],
         [] if filters in ("PASS", ".", "") else filters.split(";"),
         info_value(info, layout.gene_field),
         info_value(info, layout.consequence_field),
     )
-    return [
-        Variant(
-            *normalise(layout.build, chrom, position, ref, allele, layout.reference),
-            *annotation,
-            counted,
-        )
-        if _BASES.fullmatch(allele)
-        else Rule.SYMBOLIC
-        for allele, counted in zip(alts, codes, strict=True)
-    ]
+    check_site(site, layout)
+    alts = len(site.alts)
+    codes = _codes(fields[8], fields[9], alts, layout) if layout.samples else [NO_CODES] * alts
+    return biallelic(site, codes, layout)
 
 
 def normalise(
@@ -151,27 +194,10 @@ def info_value(info: str, key: str | None) -> str | None:
     return None
 
 
-def _position(chrom: str, pos: str) -> int:
-    if not chrom or not (pos.isascii() and pos.isdigit()) or len(pos) > 10:
+def _position(pos: str) -> int:
+    if not (pos.isascii() and pos.isdigit()) or len(pos) > 10:
         raise RefusedLineError(Rule.POSITION)
-    position = int(pos)
-    if not 1 <= position <= LONGEST_POSITION:
-        raise RefusedLineError(Rule.POSITION)
-    return position
-
-
-def _alleles(ref: str, alt: str) -> list[str]:
-    """The ALTs in upper case; each is bases or symbolic, none equals REF."""
-    if alt == ".":
-        raise RefusedLineError(Rule.MONOMORPHIC)
-    ref, alts = ref.upper(), alt.upper().split(",")
-    sound = all(_BASES.fullmatch(allele) or _NO_SEQUENCE.fullmatch(allele) for allele in alts)
-    if not sound or not _BASES.fullmatch(ref) or ref in alts:
-        raise RefusedLineError(Rule.ALLELE)
-    return alts
-
-
-_NO_CODES = np.empty(0, np.uint8)
+    return int(pos)
 
 
 def _codes(form: bytes, columns: bytes, alts: int, layout: Layout) -> list[Codes]:
@@ -184,7 +210,11 @@ def _codes(form: bytes, columns: bytes, alts: int, layout: Layout) -> list[Codes
         raise RefusedLineError(Rule.COLUMNS)
     if form.split(b":")[0] != b"GT":
         raise RefusedLineError(Rule.GENOTYPE)
-    first, second = genotype.read_alleles(columns, samples, layout.half_calls)
+    return count_calls(*genotype.read_alleles(columns, samples, layout.half_calls), alts, layout)
+
+
+def count_calls(first: Alleles, second: Alleles, alts: int, layout: Layout) -> list[Codes]:
+    """The codes of the kept samples for each ALT, from both alleles of every sample as of `read_alleles`."""
     worst = first.min()
     if worst == genotype.HALF_CALL:
         raise RefusedLineError(Rule.HALF_CALL)

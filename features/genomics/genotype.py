@@ -82,11 +82,12 @@ def _read_one(columns: bytes, start: int, half_calls: HalfCalls) -> tuple[int, i
     if first == second == b".":
         return MISSING, MISSING
     if b"." in (first, second):
-        return _half_call(int(second if first == b"." else first), half_calls)
+        return half_call(int(second if first == b"." else first), half_calls)
     return int(first), int(second)
 
 
-def _half_call(called: int, half_calls: HalfCalls) -> tuple[int, int]:
+def half_call(called: int, half_calls: HalfCalls) -> tuple[int, int]:
+    """Both alleles of a call of which one is missing, by rule."""
     meaning = {"error": (HALF_CALL, HALF_CALL), "missing": (MISSING, MISSING), "haploid": (called, called)}
     return meaning.get(half_calls, (0, called))
 
@@ -114,7 +115,7 @@ def _tables(half_calls: HalfCalls) -> tuple[Alleles, Alleles]:
     ]
     for shape in np.flatnonzero(known & ((a == _DOT) != (last == _DOT))):
         called = int(min(a[shape], last[shape]))
-        tables[0][shape], tables[1][shape] = _half_call(called, half_calls)
+        tables[0][shape], tables[1][shape] = half_call(called, half_calls)
     return tables[0], tables[1]
 
 

@@ -1,8 +1,7 @@
-"""VCF files to `variants`, `genotypes` and `samples`: read, clean, summarise."""
+"""Files of genomes to `variants`, `genotypes` and `samples`: read, clean, summarise."""
 
 import logging
 from collections.abc import Sequence
-from itertools import groupby
 
 import numpy as np
 import pandas as pd
@@ -19,8 +18,8 @@ from features.genomics.candidates import PLACE, Work, candidates
 from features.genomics.clean import Rule
 from features.genomics.conformance.gate import check_strictly
 from features.genomics.counts import SEXES
+from features.genomics.formats.files import open_files
 from features.genomics.packing import packed_size
-from features.genomics.read import read_header
 from features.genomics.reference import open_reference
 from features.genomics.roster import IDENTIFIER, NOBODY, Roster, read_roster
 from features.genomics.samples import summarise_samples
@@ -28,7 +27,6 @@ from features.genomics.sexes import Sex, Sexes, of_people, read_sexes
 from features.genomics.summarise import summarise_variants
 from features.lake import Written, bounded_arrow_batches, broadcast_if_few, read_version, write_table
 from features.quality import Balance, check, refused
-from features.raw_text import Split, plan_splits
 
 log = logging.getLogger("riskloom")
 JOB = "ingest_genomics"
@@ -40,25 +38,25 @@ MOST_REFERENCE_MISMATCHES = 0.1
 def ingest_genomics(
     spark: SparkSession, lake: Location, settings: Settings, keyer: PersonKeyer, files: Sequence[FileStat]
 ) -> Written:
-    """Parse the VCF files once and write the four tables, each in one commit; nothing is published here.
+    """Parse the files once and write the four tables, each in one commit; nothing is published here.
 
     The variants of a file without samples are checked and counted, and left out: nobody was genotyped there.
-    Raises DataGateError when there are no files, a header is not one of a VCF, a person sits in two
+    Raises DataGateError when there are no files, one is of no known format, a person sits in two
     sample lists, no record could be used, or, under `strict`, a line is not as the specification has it.
     """
     genomics, raw = _section(settings), Location(settings.raw)
     recorded = read_sexes(raw, genomics.sexes, keyer) if genomics.sexes else {}
-    splits = _plan(spark, raw, keyer, files)
-    by_file = [list(group) for _, group in groupby(splits, key=lambda split: split.digest)]
-    headers = [read_header(group) for group in by_file]
+    opened = open_files(raw, keyer, files, _step(spark, files))
+    headers = [file.header for file in opened]
     if genomics.strict:
-        check_strictly(spark, by_file, headers)
+        check_strictly(spark, [(file.text, file.header) for file in opened if file.text])
     roster = read_roster(headers, keyer)
-    order = {group[0].digest: number for number, group in enumerate(by_file)}
+    order = {header.digest: number for number, header in enumerate(headers)}
     sexes = {block: of_people(people, recorded) for block, people in roster.people.items()}
     _check_sexes(sexes, genomics)
     reference = open_reference(raw / genomics.reference) if genomics.reference else None
-    work = Work(splits, roster.columns, order, sexes, reference, genomics)
+    parts = [part for file in opened for part in file.parts]
+    work = Work(parts, roster.columns, order, sexes, reference, genomics)
     found = candidates(spark, work).persist(StorageLevel.MEMORY_AND_DISK)
     doubles = _doubles(found).persist()
     try:
@@ -91,14 +89,12 @@ def _section(settings: Settings) -> GenomicsSettings:
     return settings.genomics
 
 
-def _plan(spark: SparkSession, raw: Location, keyer: PersonKeyer, files: Sequence[FileStat]) -> list[Split]:
-    """Splits of all files by path: enough for every core, of bounded size."""
+def _step(spark: SparkSession, files: Sequence[FileStat]) -> int:
+    """The size of a part of a file: enough parts for every core, of bounded size."""
     if not files:
         raise DataGateError("genomics.paths: no file below the raw root matches; check raw and the globs")
     wanted = sum(file.size for file in files) // (spark.sparkContext.defaultParallelism * SPLITS_PER_CORE)
-    size = min(max(wanted, SMALLEST_SPLIT), LARGEST_SPLIT)
-    named = [(file, keyer.path_digest(file.path)) for file in sorted(files, key=lambda file: file.path)]
-    return plan_splits(raw, named, size)
+    return min(max(wanted, SMALLEST_SPLIT), LARGEST_SPLIT)
 
 
 def _doubles(found: DataFrame) -> DataFrame:

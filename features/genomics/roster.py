@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from features.contract.errors import DataGateError
 from features.contract.persons import PersonKeyer
-from features.genomics.read import Header
+from features.genomics.formats.header import Header
 
 IDENTIFIER = "identifier"
 NOBODY = ""
@@ -65,7 +65,7 @@ def _add_file(roster: Roster, header: Header, keys: list[str | None], keyer: Per
     first: dict[str, int] = {}
     for column, key in enumerate(keys):
         if key is None:
-            roster.refused.append((header.digest, header.location(column)))
+            roster.refused.append(header.place(column))
         elif first.setdefault(key, column) != column:
             roster.merged += 1
     if not first:

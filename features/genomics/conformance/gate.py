@@ -14,7 +14,8 @@ from features.contract.errors import DataGateError
 from features.genomics.clean import trim
 from features.genomics.conformance.header import Fields, NonconformingError, read_fields
 from features.genomics.conformance.record import FIXED, Record, check_record
-from features.genomics.read import Header, text_lines
+from features.genomics.formats.header import Header
+from features.genomics.formats.vcf import text_lines
 from features.raw_text import Chunk, Split
 
 MOST_TOLD = 10
@@ -46,15 +47,15 @@ class Part:
             self.broken.append((line, rule))
 
 
-def check_strictly(spark: SparkSession, files: Sequence[Sequence[Split]], headers: Sequence[Header]) -> None:
-    """DataGateError with file, line and rule when a file (its splits, in order) breaks the specification."""
+def check_strictly(spark: SparkSession, files: Sequence[tuple[Sequence[Split], Header]]) -> None:
+    """DataGateError with file, line and rule when a VCF file (its splits, in order) breaks the specification."""
     tasks = [
         (splits[place:], fields, len(header.names))
-        for splits, header, fields in zip(files, headers, map(declared, files), strict=True)
+        for (splits, header), fields in [(file, declared(file[0])) for file in files]
         for place in range(len(splits))
     ]
     parts = iter(spark.sparkContext.parallelize(tasks, len(tasks)).map(lambda task: read_part(*task)).collect())
-    found = [(splits[0].digest, joined([next(parts) for _ in splits])) for splits in files]
+    found = [(header.digest, joined([next(parts) for _ in splits])) for splits, header in files]
     number = sum(whole.n_broken for _, whole in found)
     if number:
         told = [f"file {digest}, line {line}: {rule}" for digest, whole in found for line, rule in whole.broken]

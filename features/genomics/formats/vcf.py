@@ -1,26 +1,37 @@
-"""VCF files as they come: the header, checked on the driver, and the data lines of a split."""
+"""VCF files: the header, checked on the driver, and the data lines of a split.
+
+Format: https://samtools.github.io/hts-specs/
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
 from features.contract.errors import DataGateError
+from features.genomics.clean import Layout, Record, RefusedLineError, clean_line
+from features.genomics.formats.header import Header
 from features.raw_text import Chunk, Split, read_chunks
 
 FIXED_HEADER = ["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO", "FORMAT"]
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
-    """The sample names of a file's #CHROM line (none in a list of sites), and where in the file each name lies."""
+class VcfPart:
+    """A split of a VCF file."""
 
-    digest: str
-    names: list[str]
-    chunk: Chunk
-    spans: list[tuple[int, int]]
+    split: Split
 
-    def location(self, sample: int) -> str:
-        return self.chunk.location(*self.spans[sample])
+    @property
+    def digest(self) -> str:
+        return self.split.digest
+
+    def records(self, layout: Layout) -> Iterator[Record]:
+        for line, location in data_lines(self.split):
+            try:
+                items = clean_line(line, layout)
+            except RefusedLineError as refusal:
+                items = [refusal.rule]
+            yield location, items
 
 
 def read_header(splits: Sequence[Split]) -> Header:
@@ -33,12 +44,19 @@ def read_header(splits: Sequence[Split]) -> Header:
                 digest, 1, "expected ##fileformat=VCFv4.x; give VCF files only, or correct genomics.paths"
             )
         if line.startswith(b"#CHROM"):
-            return Header(digest, _sample_names(digest, number, line), chunk, _name_spans(start, line))
+            return _header(digest, number, chunk, start, line)
         if not line.startswith(b"#"):
             raise _error(
                 digest, number, "expected the #CHROM line before the first record; restore the file's header"
             )
     raise _error(digest, number, "the file ends before its #CHROM line; copy it again")
+
+
+def header_of(digest: str, text: Chunk) -> Header:
+    """The header of a file whose header's text this is."""
+    start = text.data.rfind(b"#CHROM")
+    line = text.data[start:].rstrip(b"\r\n") if start >= 0 else b""
+    return _header(digest, text.data.count(b"\n", 0, max(start, 0)) + 1, text, start, line)
 
 
 def text_lines(split: Split) -> Iterator[tuple[Chunk, int, bytes]]:
@@ -57,6 +75,12 @@ def data_lines(split: Split) -> Iterator[tuple[bytes, str]]:
     for chunk, start, line in text_lines(split):
         if not line.startswith(b"#"):
             yield line, chunk.location(start, len(line))
+
+
+def _header(digest: str, number: int, chunk: Chunk, start: int, line: bytes) -> Header:
+    spans = _name_spans(start, line)
+    names = _sample_names(digest, number, line)
+    return Header(digest, names, lambda sample: (digest, chunk.location(*spans[sample])))
 
 
 def _lines_of_all(splits: Sequence[Split]) -> Iterator[tuple[Chunk, int, bytes]]:

@@ -81,7 +81,7 @@ def test_half_calls_count_as_in_plink2(half_calls: str, write_vcf: Callable[...,
 def test_a_half_call_of_the_tenth_alt_is_one_too() -> None:
     alts = ",".join("AC" + "G" * i for i in range(10))
     record = f"1 100 . A {alts} . PASS . GT ./10 10|. 10/10 0/0"
-    with pytest.raises(RefusedLineError, match="") as refusal:
+    with pytest.raises(RefusedLineError) as refusal:
         clean(record)
     assert refusal.value.rule == Rule.HALF_CALL
     assert variants(record, replace(LAYOUT, half_calls="haploid"))[9].codes.tolist() == [2, 2, 2, 0]

@@ -13,10 +13,11 @@ import pytest
 from features.contract.errors import DataGateError
 from features.contract.paths import FileStat, Location
 from features.contract.settings import GenomicsSettings
-from features.genomics.candidates import Work, parse_split
+from features.genomics.candidates import Work, parse_part
 from features.genomics.clean import Rule
 from features.genomics.conformance.gate import IN_ORDER, TOGETHER, TWICE, declared, joined, read_part
-from features.genomics.read import Header, data_lines, read_header
+from features.genomics.formats.header import Header
+from features.genomics.formats.vcf import VcfPart, data_lines, read_header
 from features.genomics.roster import NOBODY, Columns
 from features.raw_text import Split, plan_splits
 
@@ -46,8 +47,15 @@ def lines_and_places(path: Path) -> tuple[int, int]:
     samples = len(header.names)
     columns = {path.name: Columns("block" if samples else NOBODY, samples, None)}
     genomics = GenomicsSettings(paths=["*"], build="GRCh37")
-    work = Work(splits, columns, {path.name: 0}, {"block": np.zeros(samples, np.uint8)}, None, genomics)
-    rows = [row for batch in parse_split(work, splits[0]) for row in batch.to_pylist()]
+    work = Work(
+        [VcfPart(split) for split in splits],
+        columns,
+        {path.name: 0},
+        {"block": np.zeros(samples, np.uint8)},
+        None,
+        genomics,
+    )
+    rows = [row for batch in parse_part(work, work.parts[0]) for row in batch.to_pylist()]
     assert all(row["rule"] is None or row["rule"] in set(Rule) for row in rows)
     assert all((row["rule"] is None) == (row["variant_key"] is not None) for row in rows)
     return len(list(data_lines(splits[0]))), len({row["offset"] for row in rows})

@@ -139,11 +139,33 @@ def plink2(raw: Path, out: Path) -> dict[str, pd.DataFrame]:
     return tables | {"midp": pd.read_csv(f"{out}_mid.hardy", sep="\t")}
 
 
+def as_bcf_and_fileset(vcf: Path) -> None:
+    """The first half of its sites as a BCF, cut by its index, the others as a PLINK 1 fileset, in its place."""
+    bcf, compressed = vcf.with_suffix(".bcf"), vcf.parents[1] / "a.vcf.gz"
+    for command in (
+        ["bcftools", "view", "-Oz", "-o", compressed, vcf],
+        ["bcftools", "index", compressed],
+        ["bcftools", "view", "-Ob", "-o", bcf, "-r", "1:1-249", compressed],
+        ["bcftools", "index", bcf],
+        ["plink2", "--vcf", vcf, "--from-bp", "250", "--chr", "1", "--make-bed", "--out", vcf.with_suffix("")],
+    ):
+        subprocess.run([str(word) for word in command], check=True, capture_output=True)
+    vcf.unlink()
+    vcf.with_suffix(".log").unlink()
+
+
+@pytest.mark.parametrize("stored", ["VCF", "BCF and PLINK 1"])
 def test_counts_are_those_of_plink2(
-    ingest: Ingest, write_vcf: Callable[..., Path], raw: Path, tmp_path: Path, keyer: PersonKeyer
+    ingest: Ingest,
+    write_vcf: Callable[..., Path],
+    raw: Path,
+    tmp_path: Path,
+    keyer: PersonKeyer,
+    stored: str,
 ) -> None:
-    if shutil.which("plink2") is None:
-        pytest.skip("plink2 is not installed")
+    for tool in ("plink2", "bcftools"):
+        if shutil.which(tool) is None:
+            pytest.skip(f"{tool} is not installed")
     rng, texts = np.random.default_rng(7), np.array(["0/0", "0|1", "1/1", "./.", "1", "0"])
     names = [f"A-{i}" for i in range(61)]
     records = [
@@ -151,9 +173,11 @@ def test_counts_are_those_of_plink2(
         + " ".join(rng.choice(texts, 61, p=[0.5, 0.25, 0.1, 0.05, 0.05, 0.05]))
         for site in range(300)
     ]
-    write_vcf("a.vcf", names, records)
-    _, tables = ingest()
+    vcf = write_vcf("a.vcf", names, records)
     expected = plink2(raw, tmp_path / "plink")
+    if stored != "VCF":
+        as_bcf_and_fileset(vcf)
+    _, tables = ingest(GenomicsSettings(paths=["a.[bfv]??"], build="GRCh38"))
 
     found = tables["variants"].sort_values("position")
     counts = expected["gcount"][["HOM_REF_CT", "HET_REF_ALT_CTS", "TWO_ALT_GENO_CTS", "MISSING_CT"]]

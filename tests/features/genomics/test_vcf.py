@@ -8,7 +8,8 @@ import pytest
 from features.contract.errors import DataGateError
 from features.contract.paths import Location
 from features.contract.persons import PersonKeyer
-from features.genomics.read import Header, read_header
+from features.genomics.formats.header import Header
+from features.genomics.formats.vcf import read_header
 from features.genomics.roster import block_name, read_roster
 from features.raw_text import plan_splits
 

@@ -1,0 +1,309 @@
+"""BCF files: the binary form of VCF, read as what `bcftools view` would print of it.
+
+Format: https://samtools.github.io/hts-specs/VCFv4.3.pdf, section 6; of the index that tells where a file may be
+cut, https://samtools.github.io/hts-specs/CSIv1.pdf.
+"""
+
+import gzip
+import re
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from features.contract.errors import DataGateError
+from features.contract.paths import Location
+from features.contract.settings import HalfCalls
+from features.genomics import genotype
+from features.genomics.clean import (
+    NO_CODES,
+    Layout,
+    Record,
+    RefusedLineError,
+    Rule,
+    Site,
+    Variant,
+    biallelic,
+    check_site,
+    count_calls,
+)
+from features.genomics.formats.header import Header
+from features.genomics.formats.vcf import header_of
+from features.genomics.genotype import Alleles
+from features.raw_text import Chunk, Codec, Split, read_whole
+
+MAGIC = b"BCF\x02"
+_BEFORE_TEXT = 9
+"""Bytes before the header's text: the magic, the minor version, the text's size."""
+_SHARED = struct.Struct("<iiifII")
+_TYPES: dict[int, str] = {1: "<i1", 2: "<i2", 3: "<i4", 5: "<f4", 7: "S1"}
+"""numpy's names of the types that a value may have; 0 is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What the numbers in the records stand for: contigs, and ids of FILTER, INFO and FORMAT."""
+
+    contigs: dict[int, str] = field(default_factory=dict)
+    ids: dict[int, str] = field(default_factory=lambda: {0: "PASS"})
+
+
+@dataclass(frozen=True, slots=True)
+class BcfPart:
+    """The records of a file from the one `inside` bytes behind the beginning of a `block` to the one before the
+    virtual offset `end` (-1: all there are)."""
+
+    split: Split
+    names: Names
+    samples: int
+    block: int
+    inside: int
+    end: int
+
+    @property
+    def digest(self) -> str:
+        return self.split.digest
+
+    def records(self, layout: Layout) -> Iterator[Record]:
+        for chunk in read_whole(replace(self.split, start=self.block), self.inside, _whole_records):
+            at = 0
+            while at < len(chunk.data):
+                size = _size(chunk.data, at)
+                location = chunk.location(at, size)
+                offset = int(location.partition("+")[0])
+                if self.end >= 0 and offset >= self.end:
+                    if offset != self.end:
+                        raise _stale(self.digest)
+                    return
+                yield location, _items(chunk.data[at : at + size], self.names, self.samples, layout)
+                at += size
+
+
+def _size(data: bytes, at: int) -> int:
+    shared, own = struct.unpack_from("<II", data, at)
+    return 8 + int(shared) + int(own)
+
+
+def _whole_records(data: bytes) -> int:
+    """How many of the first bytes are whole records."""
+    at = 0
+    while at + 8 <= len(data) and at + _size(data, at) <= len(data):
+        at += _size(data, at)
+    return at
+
+
+def _items(record: bytes, names: Names, samples: int, layout: Layout) -> list[Variant | Rule]:
+    try:
+        return _clean(record, names, samples, layout)
+    except RefusedLineError as refusal:
+        return [refusal.rule]
+    except (KeyError, IndexError, ValueError, struct.error):
+        # Values that reach beyond the record, or ids that the header has not.
+        return [Rule.COLUMNS]
+
+
+def _clean(record: bytes, names: Names, samples: int, layout: Layout) -> list[Variant | Rule]:
+    (shared,) = struct.unpack_from("<I", record)
+    contig, position, _, _, alleles_and_info, formats_and_samples = _SHARED.unpack_from(record, 8)
+    n_alleles, n_info = alleles_and_info >> 16, alleles_and_info & 0xFFFF
+    n_formats, found = formats_and_samples >> 24, formats_and_samples & 0xFFFFFF
+    values = _Values(record, 8 + _SHARED.size)
+    identifier = values.text()
+    alleles = [values.text() for _ in range(n_alleles)]
+    filters = [names.ids[number] for number in values.whole_numbers()]
+    wanted = {layout.gene_field, layout.consequence_field}
+    info: dict[str, str | None] = {}
+    for _ in range(n_info):
+        key = names.ids[values.whole_numbers()[0]]
+        if key in wanted:
+            info[key] = values.first()
+        else:
+            values.skip()
+    site = Site(
+        names.contigs.get(contig, ""),
+        position + 1,
+        alleles[0] if alleles else "",
+        [allele.upper() for allele in alleles[1:]],
+        None if identifier in (".", "") else identifier.split(";")[0],
+        [name for name in filters if name != "PASS"],
+        info.get(layout.gene_field or ""),
+        info.get(layout.consequence_field or ""),
+    )
+    check_site(site, layout)
+    alts = len(site.alts)
+    if not samples:
+        return biallelic(site, [NO_CODES] * alts, layout)
+    if found != samples:
+        raise RefusedLineError(Rule.COLUMNS)
+    calls = _genotypes(_Values(record, 8 + shared), n_formats, samples, names)
+    return biallelic(site, count_calls(*_alleles(calls, layout.half_calls), alts, layout), layout)
+
+
+class _Values:
+    """Typed values of a record, one after another."""
+
+    def __init__(self, record: bytes, at: int) -> None:
+        self._record, self._at = record, at
+
+    def _head(self) -> tuple[str, int]:
+        """The type of the next value, and how many there are of it."""
+        descriptor = self._record[self._at]
+        self._at += 1
+        number = descriptor >> 4
+        if number == 15:
+            (number,) = self.whole_numbers()
+        return _TYPES.get(descriptor & 15, ""), number
+
+    def array(self, rows: int = 1) -> npt.NDArray[Any]:
+        """(rows, values of each)."""
+        kind, number = self._head()
+        if not kind:
+            return np.empty((rows, 0), np.int8)
+        found = np.frombuffer(self._record, kind, rows * number, self._at)
+        self._at += found.nbytes
+        return found.reshape(rows, number)
+
+    def whole_numbers(self) -> list[int]:
+        return [int(number) for number in self.array()[0].tolist()]
+
+    def text(self) -> str:
+        return self.array().tobytes().decode(errors="replace")
+
+    def first(self) -> str | None:
+        """The first of several values as VCF has it; None where it is missing, or a flag."""
+        found = self.array()[0]
+        if found.dtype.kind == "S":
+            text = found.tobytes().decode(errors="replace").split(",")[0]
+            return None if text in ("", ".") else text
+        if not len(found) or _is_missing(found[:1])[0]:
+            return None
+        return f"{found[0]:g}" if found.dtype.kind == "f" else str(found[0])
+
+    def skip(self, rows: int = 1) -> None:
+        self.array(rows)
+
+
+def _is_missing(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    missing: npt.NDArray[np.bool_]
+    if values.dtype.kind == "f":
+        missing = values.view("<i4") == 0x7F800001
+    else:
+        missing = values == np.iinfo(values.dtype).min
+    return missing
+
+
+def _genotypes(values: _Values, n_formats: int, samples: int, names: Names) -> npt.NDArray[Any]:
+    """GT of every sample: (samples, ploidy)."""
+    for _ in range(n_formats):
+        if names.ids[values.whole_numbers()[0]] == "GT":
+            found = values.array(samples)
+            if found.dtype.kind != "i" or not found.shape[1]:
+                break
+            return found
+        values.skip(samples)
+    raise RefusedLineError(Rule.GENOTYPE)
+
+
+def _alleles(calls: npt.NDArray[Any], half_calls: HalfCalls) -> tuple[Alleles, Alleles]:
+    """Both alleles of every sample, as `genotype.read_alleles` gives them. A call has (allele + 1) * 2, and 1 more
+    where it is phased; after a shorter one stands the type's smallest number but one."""
+    ends: npt.NDArray[np.bool_] = calls == np.iinfo(calls.dtype).min + 1
+    numbers = (calls.astype(np.int32) >> 1) - 1
+    numbers[(numbers < 0) & ~ends] = genotype.MISSING
+    first = numbers[:, 0].astype(np.int16)
+    second = np.where(ends[:, 1], first, numbers[:, 1]).astype(np.int16) if calls.shape[1] > 1 else first.copy()
+    for sample in np.flatnonzero((first == genotype.MISSING) != (second == genotype.MISSING)):
+        called = int(max(first[sample], second[sample]))
+        first[sample], second[sample] = genotype.half_call(called, half_calls)
+    longer = ~ends[:, 2:].all(1) | ends[:, 0]
+    first[longer] = second[longer] = genotype.MALFORMED
+    return first, second
+
+
+def open_bcf(split: Split, step: int) -> tuple[Header, list[BcfPart]]:
+    """The samples of a file (the one split that holds it all) and its parts: of about `step` stored bytes where an
+    index lies beside it (<name>.csi, of `bcftools index`), else one."""
+    chunk = next(read_whole(split, 0, _whole_header), None)
+    if chunk is None:
+        raise DataGateError(f"file {split.digest}: it ends inside its header; copy it again")
+    size = len(chunk.data)
+    text = b" " * _BEFORE_TEXT + chunk.data[_BEFORE_TEXT:].rstrip(b"\0")
+    header = header_of(split.digest, Chunk(text, chunk.anchors))
+    names = _names(text.decode(errors="replace"))
+    cuts = [(0, size), *_cuts(split, step)]
+    ends = [*((block << 16) + inside for block, inside in cuts[1:]), -1]
+    parts = [
+        BcfPart(split, names, len(header.names), block, inside, end)
+        for (block, inside), end in zip(cuts, ends, strict=True)
+    ]
+    return header, parts
+
+
+def _whole_header(data: bytes) -> int:
+    if len(data) < _BEFORE_TEXT:
+        return 0
+    size = _BEFORE_TEXT + int.from_bytes(data[_BEFORE_TEXT - 4 : _BEFORE_TEXT], "little")
+    return size if len(data) >= size else 0
+
+
+def _names(text: str) -> Names:
+    names = Names()
+    known: dict[str, int] = {"PASS": 0}
+    for kind, line in re.findall(r"^##(contig|FILTER|INFO|FORMAT)=<(.*)>", text, re.MULTILINE):
+        identifier, own = re.search(r"ID=([^,>]+)", line), re.search(r"IDX=(\d+)", line)
+        if identifier is None:
+            continue
+        name = identifier[1]
+        if kind == "contig":
+            names.contigs[int(own[1]) if own else len(names.contigs)] = name
+        else:
+            number = int(own[1]) if own else known.setdefault(name, len(known))
+            names.ids[number] = name
+    return names
+
+
+def _cuts(split: Split, step: int) -> list[tuple[int, int]]:
+    """Where records begin, `step` stored bytes apart: the offset of a block and the place in it."""
+    index = Location(split.root) / f"{split.path}.csi"
+    if split.codec is not Codec.BGZF or split.end <= step or not index.exists():
+        return []
+    chosen, wanted = [], step
+    for offset in sorted(_starts(index.read_bytes(), split.digest)):
+        if offset >> 16 >= wanted:
+            chosen.append((offset >> 16, offset & 0xFFFF))
+            wanted = (offset >> 16) + step
+    return chosen
+
+
+def _starts(stored: bytes, digest: str) -> set[int]:
+    """The virtual offsets of records that an index names."""
+    try:
+        data = gzip.decompress(stored)
+        magic, _, depth, about = struct.unpack_from("<4siii", data)
+        if magic != b"CSI\1":
+            raise _stale(digest)
+        at, starts = 16 + about, set[int]()
+        counts = (1 << 3 * (depth + 1)) // 7 + 1  # a bin that holds numbers of records, not places
+        (contigs,) = struct.unpack_from("<i", data, at)
+        at += 4
+        for _ in range(contigs):
+            (bins,) = struct.unpack_from("<i", data, at)
+            at += 4
+            for _ in range(bins):
+                number, first, chunks = struct.unpack_from("<IQi", data, at)
+                at += 16
+                if number < counts:
+                    starts.add(first)
+                    starts.update(begin for begin, _ in struct.iter_unpack("<QQ", data[at : at + 16 * chunks]))
+                at += 16 * chunks
+    except (struct.error, OSError, EOFError, zlib.error):
+        raise _stale(digest) from None
+    return starts - {0}
+
+
+def _stale(digest: str) -> DataGateError:
+    return DataGateError(f"file {digest}: its index (.csi) is not of this file; make it again: bcftools index -f")

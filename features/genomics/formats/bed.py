@@ -1,0 +1,130 @@
+"""PLINK 1 filesets: calls in a .bed, a variant a row; the variants in a .bim; the samples in a .fam.
+
+Format: https://www.cog-genomics.org/plink/1.9/formats. A fileset does not say which allele is the reference's: A2
+is taken for REF, as plink2 does, unless there is a reference genome to ask.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import numpy as np
+import numpy.typing as npt
+
+from features.contract.errors import DataGateError
+from features.contract.paths import Location
+from features.genomics.clean import Layout, Record, RefusedLineError, Rule, Site, Variant, biallelic, check_site
+from features.genomics.contigs import harmonise
+from features.genomics.formats.header import Header
+from features.genomics.formats.vcf import text_lines
+from features.genomics.packing import Codes, packed_size, unpack
+from features.raw_text import Split, read_chunks
+
+MAGIC, SAMPLE_MAJOR = b"\x6c\x1b\x01", b"\x6c\x1b\x00"
+_BYTES_AT_ONCE = 1 << 20
+_ALTS_IN_A1 = np.array([2, 3, 1, 0], np.uint8)
+"""Codes by the two bits of a call: homozygous A1, missing, heterozygous, homozygous A2."""
+_ALTS_IN_A2 = np.array([0, 3, 1, 2], np.uint8)
+
+
+@dataclass(frozen=True, slots=True)
+class BedPart:
+    """The variants of a split of the .bim, the first of them the row `first` of the .bed."""
+
+    split: Split
+    bed: Location
+    first: int
+    samples: int
+
+    @property
+    def digest(self) -> str:
+        return self.split.digest
+
+    def records(self, layout: Layout) -> Iterator[Record]:
+        rows = self._rows()
+        for chunk, start, line in text_lines(self.split):
+            calls = next(rows)
+            try:
+                items = _clean(line.decode(errors="replace").split(), calls, layout)
+            except RefusedLineError as refusal:
+                items = [refusal.rule]
+            yield chunk.location(start, len(line)), items
+
+    def _rows(self) -> Iterator[npt.NDArray[np.uint8]]:
+        """The packed calls of row after row."""
+        width = packed_size(self.samples)
+        with self.bed.open() as stream:
+            stream.seek(len(MAGIC) + self.first * width)
+            while stored := stream.read(max(1, _BYTES_AT_ONCE // width) * width):
+                yield from np.frombuffer(stored, np.uint8).reshape(-1, width)
+
+
+def _clean(fields: Sequence[str], calls: npt.NDArray[np.uint8], layout: Layout) -> list[Variant | Rule]:
+    """The one item of a line of the .bim: chromosome, name, centimorgans, position, A1, A2."""
+    if len(fields) != 6:
+        raise RefusedLineError(Rule.COLUMNS)
+    chrom, name, _, position, a1, a2 = fields
+    if not (position.isascii() and position.isdigit()):
+        raise RefusedLineError(Rule.POSITION)
+    names = None if name == "." else name
+    ref, alt, meaning = a2, a1, _ALTS_IN_A1
+    if layout.reference and not layout.reference.agrees(harmonise(chrom), int(position), a2.upper()):
+        ref, alt, meaning = a1, a2, _ALTS_IN_A2
+    site = Site(chrom, int(position), ref, [] if alt == "0" else [alt.upper()], names)
+    check_site(site, layout)
+    codes: Codes = meaning[unpack(calls, layout.samples)]
+    return biallelic(site, [codes if layout.keep is None else codes[layout.keep]], layout)
+
+
+def open_bed(
+    bed: Location, digest: str, bim: Sequence[Split], fam: Sequence[Split]
+) -> tuple[Header, list[BedPart]]:
+    """The samples of a fileset and its parts, one for each split of the .bim. DataGateError where the three files
+    do not belong together, or one was cut short."""
+    header = _samples(bim[0].digest, fam)
+    rows = [_count_lines(split) for split in bim]
+    width = packed_size(len(header.names))
+    with bed.open() as stream:
+        magic = stream.read(len(MAGIC))
+        size = stream.seek(0, 2)
+    if magic == SAMPLE_MAJOR:
+        raise DataGateError(
+            f"file {digest}: its rows are samples; expected variants: plink1.9 --make-bed turns it"
+        )
+    if magic != MAGIC or size != len(MAGIC) + sum(rows) * width:
+        raise DataGateError(
+            f"file {digest}: {size:,} bytes, expected {len(MAGIC) + sum(rows) * width:,} for the {sum(rows):,} "
+            f"lines of its .bim and the {len(header.names):,} of its .fam; copy all three again"
+        )
+    firsts = accumulate(rows[:-1], initial=0)
+    return header, [BedPart(s, bed, first, len(header.names)) for s, first in zip(bim, firsts, strict=True)]
+
+
+def _count_lines(split: Split) -> int:
+    number, last = 0, b""
+    for chunk in read_chunks(split):
+        number += chunk.data.count(b"\n")
+        last = chunk.data[-1:]
+    return number + (last not in (b"", b"\n"))
+
+
+def _samples(digest: str, fam: Sequence[Split]) -> Header:
+    """The individuals' own ids: the second column."""
+    names: list[str] = []
+    places: list[str] = []
+    for split in fam:
+        for chunk, start, line in text_lines(split):
+            fields = line.decode(errors="replace").split()
+            if len(fields) != 6:
+                raise DataGateError(
+                    f"file {split.digest}, line {len(names) + 1}: expected 6 columns, found {len(fields)}; "
+                    "is it the .fam of this fileset?"
+                )
+            names.append(fields[1])
+            places.append(chunk.location(start, len(line)))
+    twice = len(names) - len(set(names))
+    if twice:
+        raise DataGateError(
+            f"file {fam[0].digest}: {twice} ids of its second column come twice; give every sample its own"
+        )
+    return Header(digest, names, lambda sample: (fam[0].digest, places[sample]))

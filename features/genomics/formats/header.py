@@ -1,0 +1,14 @@
+"""Who a file of genomes is of: the names of its samples, in the order of its calls."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The sample names of a file (none in a list of sites), and for each by its number the digest of the file that
+    it stands in and where, as quarantine writes it."""
+
+    digest: str
+    names: list[str]
+    place: Callable[[int], tuple[str, str]]

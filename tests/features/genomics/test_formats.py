@@ -1,0 +1,276 @@
+"""Genomes in other files than VCF: what bcftools and plink2 made of a VCF gives the variants and calls of the VCF,
+wherever the files are cut; and files that are not whole, or not of one another, are refused."""
+
+import gzip
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from features.contract.errors import DataGateError
+from features.contract.paths import Location
+from features.contract.persons import PersonKeyer
+from features.contract.settings import GenomicsSettings
+from features.genomics.candidates import PLACE, Work, parse_part
+from features.genomics.formats.files import GenomeFile, open_files
+from features.genomics.reference import open_reference
+from features.genomics.roster import NOBODY, Columns
+
+SHARED = Path(__file__).parents[4] / "shared" / "data"
+SAMPLES = ["A-1", "A-2", "A-3", "A-4", "A-5"]
+RECORDS = [
+    "1 100 rs1;x A C 9.5 PASS GENE=G1;VC=missense,stop GT 0/1 1|1 0/0 ./. 0|1",
+    "1 150 . AT A,ATT . q10 DP=5 GT:DP 0/1:3 1/2:4 2/2:. ./.:1 0/0:7",
+    "1 160 . A C . . . GT 0 1 . 0/1 0",
+    "1 170 . A C,* . . . GT 0/2 1/2 0/0 0/1 0/0",
+    "1 180 . A . . . . GT 0/0 0/0 0/0 0/0 0/0",
+    "1 190 . A <DEL> . . END=200 GT 0/0 0/1 0/0 0/0 0/0",
+    "1 200 . A C . PASS VC=. GT:GQ ./1:1 0/0:2 0/1:3 0/0:4 0/0:5",
+    "1 210 . A C . PASS . GT 0/0/1 0/0 0/1 0/0 0/0",
+    "X 5 . G T . PASS GENE=G2 GT 0 1 0/1 1/1 .",
+    "MT 7 . GAC G . PASS . GT 0 1 0 1 .",
+]
+HEADER = """##fileformat=VCFv4.2
+##contig=<ID=MT>
+##contig=<ID=X>
+##contig=<ID=1>
+##FILTER=<ID=q10,Description="low">
+##INFO=<ID=DP,Number=1,Type=Integer,Description="depth">
+##INFO=<ID=END,Number=1,Type=Integer,Description="end">
+##INFO=<ID=GENE,Number=1,Type=String,Description="gene">
+##INFO=<ID=VC,Number=.,Type=String,Description="consequence">
+##FORMAT=<ID=GT,Number=1,Type=String,Description="genotype">
+##FORMAT=<ID=DP,Number=1,Type=Integer,Description="depth">
+##FORMAT=<ID=GQ,Number=1,Type=Integer,Description="quality">
+"""
+GENOMICS = GenomicsSettings(paths=["*"], build="GRCh38", gene_field="GENE", consequence_field="VC")
+
+
+def run(*command: str | Path) -> None:
+    if shutil.which(str(command[0])) is None:
+        pytest.skip(f"{command[0]} is not installed")
+    subprocess.run([str(word) for word in command], check=True, capture_output=True)
+
+
+def opened(keyer: PersonKeyer, paths: list[Path], step: int = 1 << 40) -> list[GenomeFile]:
+    root = Location.parse(str(paths[0].parent))
+    return open_files(root, keyer, [file for file in root.files() if paths[0].parent / file.path in paths], step)
+
+
+def rows(
+    keyer: PersonKeyer,
+    paths: list[Path],
+    step: int = 1 << 40,
+    genomics: GenomicsSettings = GENOMICS,
+    keep: list[int] | None = None,
+) -> list[dict[str, Any]]:
+    """What the parts of the one file among `paths` give, in order, without the places in it."""
+    (file,) = opened(keyer, paths, step)
+    total = len(file.header.names)
+    columns = Columns("block" if total else NOBODY, total, None if keep is None else np.array(keep))
+    sexes = {"block": np.zeros(total if keep is None else len(keep), np.uint8)}
+    reference = open_reference(Location.parse(str(genomics.reference))) if genomics.reference else None
+    digest = file.header.digest
+    work = Work(file.parts, {digest: columns}, {digest: 0}, sexes, reference, genomics)
+    found = [row for part in file.parts for batch in parse_part(work, part) for row in batch.to_pylist()]
+    assert [row["offset"] for row in found if row["rule"] is None] == sorted(
+        row["offset"] for row in found if row["rule"] is None
+    )
+    hidden = (*PLACE[:2], "source_digest", "location")
+    return sorted(({n: v for n, v in row.items() if n not in hidden} for row in found), key=str)
+
+
+@pytest.mark.parametrize("half_calls", ["error", "missing", "haploid", "reference"])
+@pytest.mark.parametrize("compressed", ["-Ob", "-Ou"])
+def test_a_bcf_gives_what_its_vcf_gives(raw: Path, keyer: PersonKeyer, half_calls: str, compressed: str) -> None:
+    vcf = raw / "a.vcf"
+    columns = ["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO", "FORMAT", *SAMPLES]
+    vcf.write_text(HEADER + "\n".join(line.replace(" ", "\t") for line in (" ".join(columns), *RECORDS)) + "\n")
+    bcf = vcf.with_suffix(".bcf")
+    run("bcftools", "view", compressed, "-o", bcf, vcf)
+    settings = GENOMICS.model_copy(update={"half_calls": half_calls})
+    for keep in (None, [4, 1]):
+        expected = rows(keyer, [vcf], genomics=settings, keep=keep)
+        assert rows(keyer, [bcf], genomics=settings, keep=keep) == expected
+    assert {row["rule"] for row in expected} >= {None, "genotype", "monomorphic", "symbolic"}
+    assert opened(keyer, [bcf])[0].header.names == SAMPLES
+
+
+def many(samples: int, records: int) -> tuple[list[str], list[str]]:
+    """Names, and records of random calls on two contigs; REF is the rarer allele in every third."""
+    random = np.random.default_rng(5)
+    alts = random.choice(4, (records, samples), p=[0.5, 0.3, 0.15, 0.05])
+    alts[::3] = np.array([2, 1, 0, 3])[alts[::3]]
+    calls = np.array(["0/0", "0/1", "1/1", "./."])[alts]
+    places = [f"{1 + i // 3000} {100 + 3 * (i % 3000)}" for i in range(records)]
+    return [f"A-{i}" for i in range(samples)], [
+        f"{place} v{i} {'ACGT'[i % 4]} {'CGTA'[i % 4]} . PASS . GT {' '.join(row)}"
+        for i, (place, row) in enumerate(zip(places, calls, strict=True))
+    ]
+
+
+@pytest.fixture
+def wide(write_vcf: Callable[..., Path]) -> Path:
+    return write_vcf("wide.vcf", *many(61, 6000))
+
+
+@pytest.mark.parametrize("step", [1 << 10, 1 << 14, 1 << 16])
+def test_a_bcf_is_cut_where_its_index_says(wide: Path, keyer: PersonKeyer, step: int) -> None:
+    bcf = wide.with_suffix(".bcf")
+    run("bcftools", "view", "-Ob", "-o", bcf, wide)
+    (whole,) = opened(keyer, [bcf], step)
+    assert len(whole.parts) == 1
+    run("bcftools", "index", "-m", "10", bcf)
+    (cut,) = opened(keyer, [bcf], step)
+    assert len(cut.parts) > 1
+    found = rows(keyer, [bcf], step)
+    assert found == rows(keyer, [wide]) and len(found) == 6000
+
+
+def test_records_that_are_not_as_their_header_says_are_refused_by_their_rule(
+    write_vcf: Callable[..., Path], keyer: PersonKeyer
+) -> None:
+    """An id that the header has not, calls beyond the end of the record, fewer samples: that record is refused."""
+    vcf = write_vcf("a.vcf", *many(61, 3))
+    bcf = vcf.with_suffix(".bcf")
+    run("bcftools", "view", "-o", bcf, vcf)
+    data = gzip.decompress(bcf.read_bytes())
+    first = 9 + int.from_bytes(data[5:9], "little")
+    calls = first + 8 + int.from_bytes(data[first : first + 4], "little")
+    for place, value in ((calls + 1, 99), (calls + 2, 0xE1), (first + 28, 60)):
+        spoilt = bytearray(data)
+        spoilt[place] = value
+        bcf.write_bytes(spoilt)
+        assert [row["rule"] for row in rows(keyer, [bcf])].count("columns") == 1
+        assert [row for row in rows(keyer, [bcf]) if not row["rule"]] == rows(keyer, [vcf])[1:]
+
+
+def test_an_index_of_another_file_is_refused(
+    wide: Path, keyer: PersonKeyer, write_vcf: Callable[..., Path]
+) -> None:
+    bcf, other = wide.with_suffix(".bcf"), write_vcf("other.vcf", *many(60, 6000))
+    run("bcftools", "view", "-Ob", "-o", bcf, other)
+    run("bcftools", "index", bcf)
+    run("bcftools", "view", "-Ob", "-o", bcf, wide)
+    for spoil in (lambda index: index, lambda index: index[:40], lambda _: b"no index"):
+        index = Path(f"{bcf}.csi")
+        index.write_bytes(spoil(index.read_bytes()))
+        with pytest.raises(DataGateError, match=f"file {keyer.path_digest('wide.bcf')}: "):
+            rows(keyer, [bcf], 1 << 14)
+
+
+@pytest.mark.parametrize("cut", [1, 30, 5000, 100_000])
+@pytest.mark.parametrize("compressed", ["-Ob", "-Ou"])
+def test_a_bcf_cut_short_is_refused(wide: Path, keyer: PersonKeyer, cut: int, compressed: str) -> None:
+    bcf = wide.with_suffix(".bcf")
+    run("bcftools", "view", compressed, "-o", bcf, wide)
+    bcf.write_bytes(bcf.read_bytes()[:-cut])
+    with pytest.raises(DataGateError, match=f"file {keyer.path_digest('wide.bcf')}: "):
+        rows(keyer, [bcf])
+
+
+def fileset(vcf: Path, *options: str) -> list[Path]:
+    """The three files that plink2 makes of a VCF, ALT in A1."""
+    out = vcf.with_suffix("")
+    run("plink2", "--vcf", vcf, "--make-bed", "--out", out, "--output-chr", "MT", *options)
+    return [out.with_suffix(suffix) for suffix in (".bed", ".bim", ".fam")]
+
+
+@pytest.mark.parametrize("step", [1 << 16, 1 << 40])
+def test_a_fileset_gives_what_its_vcf_gives(wide: Path, keyer: PersonKeyer, step: int) -> None:
+    files = fileset(wide)
+    found = opened(keyer, files, step)[0]
+    assert len(found.parts) == (1 if step > 1 << 20 else 2) and len(found.header.names) == 61
+    for keep in (None, [50, 2, 7]):
+        without_filters = [row | {"filters": None} for row in rows(keyer, [wide], keep=keep)]
+        assert [row | {"filters": None} for row in rows(keyer, files, step, keep=keep)] == without_filters
+
+
+def test_the_reference_says_which_allele_of_a_fileset_is_its(
+    wide: Path, keyer: PersonKeyer, tmp_path: Path
+) -> None:
+    """plink1.9 puts the rarer allele into A1: without the reference some variants come out turned round."""
+    bases = ["N"] * 11_000
+    for i in range(3000):
+        bases[99 + 3 * i] = "ACGT"[i % 4]
+    fasta = tmp_path / "reference.fa"
+    fasta.write_text("".join(f">{contig}\n{''.join(bases)}\n" for contig in ("1", "2")))
+    index = ((contig, 3 + i * 11_004) for i, contig in enumerate("12"))
+    Path(f"{fasta}.fai").write_text("".join(f"{name}\t11000\t{at}\t11000\t11001\n" for name, at in index))
+    out = wide.with_suffix("")
+    run("plink1.9", "--vcf", wide, "--make-bed", "--out", out, "--double-id")
+    files = [out.with_suffix(suffix) for suffix in (".bed", ".bim", ".fam")]
+    a1 = [line.split()[4] for line in files[1].read_text().splitlines()]
+    turned = [base == "ACGT"[i % 4] for i, base in enumerate(a1)]
+    assert 0 < sum(turned) < len(turned) == 6000
+    with_reference = GENOMICS.model_copy(update={"reference": str(fasta)})
+    expected = [row | {"filters": None} for row in rows(keyer, [wide], genomics=with_reference)]
+    assert [row | {"filters": None} for row in rows(keyer, files, genomics=with_reference)] == expected
+    assert [row | {"filters": None} for row in rows(keyer, files)] != expected
+
+
+def test_files_that_are_no_fileset_are_refused(wide: Path, keyer: PersonKeyer) -> None:
+    files = fileset(wide)
+    bed, bim, fam = files
+    digest = keyer.path_digest("wide.bed")
+    with pytest.raises(DataGateError, match=rf"file {digest}: genomics.paths names this .bed and not its .fam"):
+        opened(keyer, [bed, bim])
+    whole = {path: path.read_bytes() for path in files}
+    spoilt = {
+        bed: [(whole[bed][:-1], "bytes, expected"), (b"\x6c\x1b\x00" + whole[bed][3:], "its rows are samples")],
+        bim: [(whole[bim] + whole[bim][-40:], "bytes, expected")],
+        fam: [
+            (whole[fam] + b"".join(b"0 x%d 0 0 0 0\n" % i for i in range(4)), "bytes, expected"),
+            (whole[fam].replace(b"A-7\t", b"A-8\t"), "come twice"),
+            (whole[fam].replace(b"\t0\t0\t0\t-9", b"", 1), "line 1: expected 6 columns, found 2"),
+        ],
+    }
+    for path, cases in spoilt.items():
+        for data, told in [*cases, (b"", "empty")]:
+            path.write_bytes(data)
+            with pytest.raises(DataGateError, match=told):
+                opened(keyer, files)
+        path.write_bytes(whole[path])
+
+
+def test_lines_of_a_bim_that_cannot_be_are_refused_by_their_rule(wide: Path, keyer: PersonKeyer) -> None:
+    files = fileset(wide)
+    lines = files[1].read_text().splitlines()
+    lines[:6] = ["1 a 0 100 0 A", "1 b 0 x C A", "1 c 0 100 C", "1 d 0 100 I D", "1 e 0 0 C A", "1 f 0 100 C 0"]
+    files[1].write_text("\n".join(lines))
+    found = rows(keyer, files)
+    rules = [row["rule"] for row in found if row["rule"]]
+    assert sorted(rules) == ["allele", "allele", "columns", "monomorphic", "position", "position"]
+    assert len(found) == 6000
+
+
+def test_the_files_of_others_give_the_same_as_bcf(tmp_path: Path, keyer: PersonKeyer) -> None:
+    """What hail, glow, adam and bcftools test their own reading with."""
+    archive = SHARED / "vcf_edge" / "vcf_edge.tar.gz"
+    if not archive.exists():
+        pytest.skip(f"the VCF files of others are not at {archive}")
+    shutil.unpack_archive(archive, tmp_path / "all")
+    found = sorted(path for path in (tmp_path / "all").rglob("*") if re.search(r"[.]vcf([.]b?gz)?$", path.name))
+    compared = 0
+    for number, path in enumerate(path for path in found if path.stat().st_size < 60_000):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        vcf, bcf, back = folder / "a.vcf", folder / "a.bcf", folder / "back.vcf"
+        path.rename(vcf)
+        made = subprocess.run(["bcftools", "view", "-Ob", "-o", bcf, vcf], check=False, capture_output=True)
+        if made.returncode:
+            continue
+        try:
+            expected = rows(keyer, [vcf])
+        except DataGateError:
+            continue
+        run("bcftools", "view", "-o", back, bcf)
+        given = rows(keyer, [bcf])
+        assert given == rows(keyer, [back]), path.name
+        compared += given == expected
+    assert compared > 20
