@@ -10,7 +10,7 @@ def _body(context: Context) -> Written:
     from features.genomics.ingest import ingest_genomics
 
     genomics = context.settings.genomics
-    files = context.matching(genomics.paths if genomics else [])  # not those of sexes and reference
+    files = context.matching(genomics.paths if genomics else [])  # not those of sexes, reference and genes
     return ingest_genomics(context.spark, context.lake, context.settings, context.keyer, files)
 
 
@@ -20,7 +20,8 @@ def _raw(settings: Settings) -> list[str]:
         return []
     sexes = [genomics.sexes.path] if genomics.sexes else []
     reference = [genomics.reference, f"{genomics.reference}.fai"] if genomics.reference else []
-    return [*genomics.paths, *sexes, *reference]
+    genes = [genomics.genes] if genomics.genes else []
+    return [*genomics.paths, *sexes, *reference, *genes]
 
 
 def _writes(settings: Settings) -> list[str]:

@@ -54,9 +54,11 @@ def check_task(settings: Settings, task: TaskSettings) -> None:
     features, where = task.features, f"tasks.{task.name}"
     if not (features.genomics or features.clinical or features.imaging):
         raise ConfigError(f"{where}.features: expected features of at least one modality")
-    named = settings.genomics is not None and settings.genomics.gene_field is not None
+    named = settings.genomics is not None and settings.genomics.names_genes
     if features.genomics and features.genomics.genes and not named:
-        raise ConfigError(f"{where}.features.genomics.genes: set genomics.gene_field, which names the gene")
+        raise ConfigError(
+            f"{where}.features.genomics.genes: set genomics.gene_field or genomics.genes, which name them"
+        )
     if features.genomics and features.genomics.scores and not (settings.genomics and settings.genomics.scores):
         raise ConfigError(f"{where}.features.genomics.scores: set genomics.scores, which names the scoring files")
     if task.split.relatives_together and not (settings.genomics and settings.genomics.relatives):
@@ -64,4 +66,4 @@ def check_task(settings: Settings, task: TaskSettings) -> None:
             f"{where}.split.relatives_together: set genomics.relatives, by which relatives are found"
         )
     if task.outcome.genes and not named:
-        raise ConfigError(f"{where}.outcome.genes: set genomics.gene_field, which names the gene")
+        raise ConfigError(f"{where}.outcome.genes: set genomics.gene_field or genomics.genes, which name them")

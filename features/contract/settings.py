@@ -188,6 +188,7 @@ class GenomicsSettings(Section):
     `reference` is a FASTA file below the raw root, with its .fai: a REF that disagrees is refused, and indels
     are moved to the left. `half_calls`: what `./1` is; `error` refuses its line. `somatic` genotypes are
     written where a tumour carries the variant: absence is not reference, and call rate or HWE mean nothing.
+    `genes`: a BED file whose regions' names are the genes of the variants there, instead of `gene_field`.
     `strict` refuses files of which any line is not as the VCF specification has it; it reads them once more.
     """
 
@@ -195,6 +196,7 @@ class GenomicsSettings(Section):
     build: Literal["GRCh37", "GRCh38"]
     sexes: SampleSexes | None = None
     reference: str | None = None
+    genes: str | None = None
     quality: QualitySettings | None = None
     scores: PolygenicSettings | None = None
     relatives: RelativesSettings | None = None
@@ -218,6 +220,16 @@ class GenomicsSettings(Section):
     @property
     def leaves_out_the_rare(self) -> bool:
         return self.quality is not None and self.quality.minimum_allele_frequency is not None
+
+    @property
+    def names_genes(self) -> bool:
+        return self.gene_field is not None or self.genes is not None
+
+    @model_validator(mode="after")
+    def _one_source_of_genes(self) -> Self:
+        if self.gene_field is not None and self.genes is not None:
+            raise ValueError("give either gene_field or genes")
+        return self
 
     @model_validator(mode="after")
     def _germline(self) -> Self:

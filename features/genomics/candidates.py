@@ -18,6 +18,7 @@ from features.genomics.clean import Layout, Rule, Variant
 from features.genomics.contigs import region
 from features.genomics.counts import COUNTS, count_calls, members, sole_carriers
 from features.genomics.formats.files import Part
+from features.genomics.genes import Genes
 from features.genomics.packing import pack
 from features.genomics.reference import Reference
 from features.genomics.roster import Columns
@@ -60,13 +61,14 @@ Row = tuple[object, ...]
 @dataclass(frozen=True, slots=True)
 class Work:
     """What every task needs to know: the parts of the files, the files' sample columns and their order, the sexes
-    of each block, and the reference genome."""
+    of each block, the reference genome, and the genes."""
 
     parts: Sequence[Part]
     columns: Mapping[str, Columns]
     order: Mapping[str, int]
     sexes: Mapping[str, Sexes]
     reference: Reference | None
+    genes: Genes | None
     settings: GenomicsSettings
 
 
@@ -122,6 +124,7 @@ def _layout(work: Work, columns: Columns) -> Layout:
         consequence_field=settings.consequence_field,
         half_calls=settings.half_calls,
         reference=work.reference,
+        genes=work.genes,
     )
 
 

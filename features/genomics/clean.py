@@ -15,6 +15,7 @@ import numpy.typing as npt
 from features.contract.settings import HalfCalls
 from features.genomics import genotype
 from features.genomics.contigs import harmonise
+from features.genomics.genes import Genes
 from features.genomics.genotype import Alleles
 from features.genomics.packing import Codes
 from features.genomics.reference import Reference, left_align
@@ -53,7 +54,8 @@ class RefusedLineError(Exception):
 class Layout:
     """How to read the lines of a file: its number of sample columns, which of them are kept (None: all),
     the genome build, the INFO keys of the annotations, what a half call is, and the reference that REF must
-    agree with (None: it is not checked, and indels stay where they are)."""
+    agree with (None: it is not checked, and indels stay where they are), and the genes that variants are looked
+    up in (None: their INFO key tells)."""
 
     build: str
     samples: int
@@ -62,6 +64,7 @@ class Layout:
     consequence_field: str | None
     half_calls: HalfCalls = "error"
     reference: Reference | None = None
+    genes: Genes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,7 @@ class Variant:
     """A biallelic variant in its minimal representation and the calls of the kept samples.
 
     `filters` is empty for PASS and for `.` (no filter was applied). `rsid` is the first of the ID
-    column; `gene` and `consequence` are the first values of their INFO keys.
+    column; `gene` is by its place or, like `consequence`, the first value of its INFO key.
     """
 
     key: str
@@ -119,17 +122,18 @@ def check_site(site: Site, layout: Layout) -> None:
 
 def biallelic(site: Site, codes: Sequence[Codes], layout: Layout) -> list[Variant | Rule]:
     """One item per ALT: the variant with its codes, or SYMBOLIC."""
-    annotation = (site.rsid, site.filters, site.gene, site.consequence)
     return [
-        Variant(
-            *normalise(layout.build, site.chrom, site.position, site.ref, allele, layout.reference),
-            *annotation,
-            counted,
-        )
-        if _BASES.fullmatch(allele)
-        else Rule.SYMBOLIC
+        _variant(site, allele, counted, layout) if _BASES.fullmatch(allele) else Rule.SYMBOLIC
         for allele, counted in zip(site.alts, codes, strict=True)
     ]
+
+
+def _variant(site: Site, allele: str, codes: Codes, layout: Layout) -> Variant:
+    key, contig, position, ref, alt = normalise(
+        layout.build, site.chrom, site.position, site.ref, allele, layout.reference
+    )
+    gene = layout.genes.at(contig, position, len(ref)) if layout.genes else site.gene
+    return Variant(key, contig, position, ref, alt, site.rsid, site.filters, gene, site.consequence, codes)
 
 
 def clean_line(line: bytes, layout: Layout) -> list[Variant | Rule]:
@@ -141,7 +145,7 @@ def clean_line(line: bytes, layout: Layout) -> list[Variant | Rule]:
     chrom, pos, identifier, ref, alt, _, filters, info = described
     site = Site(
         chrom,
-        _position(pos),
+        position_of(pos),
         ref,
         [] if alt == "." else alt.upper().split(","),
         None if identifier in (".", "") else identifier.split(";")[0],
@@ -194,7 +198,8 @@ def info_value(info: str, key: str | None) -> str | None:
     return None
 
 
-def _position(pos: str) -> int:
+def position_of(pos: str) -> int:
+    """RefusedLineError where it is no whole number, or a very long one."""
     if not (pos.isascii() and pos.isdigit()) or len(pos) > 10:
         raise RefusedLineError(Rule.POSITION)
     return int(pos)

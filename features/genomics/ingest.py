@@ -19,6 +19,7 @@ from features.genomics.clean import Rule
 from features.genomics.conformance.gate import check_strictly
 from features.genomics.counts import SEXES
 from features.genomics.formats.files import open_files
+from features.genomics.genes import Genes, open_genes
 from features.genomics.packing import packed_size
 from features.genomics.reference import open_reference
 from features.genomics.roster import IDENTIFIER, NOBODY, Roster, read_roster
@@ -55,8 +56,9 @@ def ingest_genomics(
     sexes = {block: of_people(people, recorded) for block, people in roster.people.items()}
     _check_sexes(sexes, genomics)
     reference = open_reference(raw / genomics.reference) if genomics.reference else None
+    genes = _genes(raw, genomics, keyer)
     parts = [part for file in opened for part in file.parts]
-    work = Work(parts, roster.columns, order, sexes, reference, genomics)
+    work = Work(parts, roster.columns, order, sexes, reference, genes, genomics)
     found = candidates(spark, work).persist(StorageLevel.MEMORY_AND_DISK)
     doubles = _doubles(found).persist()
     try:
@@ -87,6 +89,12 @@ def _section(settings: Settings) -> GenomicsSettings:
     if settings.genomics is None:
         raise ConfigError("genomics: the configuration has no such section; add it, or leave this job out")
     return settings.genomics
+
+
+def _genes(raw: Location, genomics: GenomicsSettings, keyer: PersonKeyer) -> Genes | None:
+    if genomics.genes is None:
+        return None
+    return open_genes(raw / genomics.genes, f"genomics.genes: file {keyer.path_digest(genomics.genes)}")
 
 
 def _step(spark: SparkSession, files: Sequence[FileStat]) -> int:

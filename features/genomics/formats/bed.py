@@ -13,7 +13,17 @@ import numpy.typing as npt
 
 from features.contract.errors import DataGateError
 from features.contract.paths import Location
-from features.genomics.clean import Layout, Record, RefusedLineError, Rule, Site, Variant, biallelic, check_site
+from features.genomics.clean import (
+    Layout,
+    Record,
+    RefusedLineError,
+    Rule,
+    Site,
+    Variant,
+    biallelic,
+    check_site,
+    position_of,
+)
 from features.genomics.contigs import harmonise
 from features.genomics.formats.header import Header
 from features.genomics.formats.vcf import text_lines
@@ -64,13 +74,12 @@ def _clean(fields: Sequence[str], calls: npt.NDArray[np.uint8], layout: Layout) 
     if len(fields) != 6:
         raise RefusedLineError(Rule.COLUMNS)
     chrom, name, _, position, a1, a2 = fields
-    if not (position.isascii() and position.isdigit()):
-        raise RefusedLineError(Rule.POSITION)
+    at = position_of(position)
     names = None if name == "." else name
     ref, alt, meaning = a2, a1, _ALTS_IN_A1
-    if layout.reference and not layout.reference.agrees(harmonise(chrom), int(position), a2.upper()):
+    if layout.reference and not layout.reference.agrees(harmonise(chrom), at, a2.upper()):
         ref, alt, meaning = a1, a2, _ALTS_IN_A2
-    site = Site(chrom, int(position), ref, [] if alt == "0" else [alt.upper()], names)
+    site = Site(chrom, at, ref, [] if alt == "0" else [alt.upper()], names)
     check_site(site, layout)
     codes: Codes = meaning[unpack(calls, layout.samples)]
     return biallelic(site, [codes if layout.keep is None else codes[layout.keep]], layout)

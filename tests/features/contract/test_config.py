@@ -263,3 +263,10 @@ def test_a_limit_on_frequency_may_not_leave_out_what_is_counted_by_gene(study: P
     for chosen in ("features.genomics={total_burden: true}", "features.genomics={genes: [TP53]}"):
         with pytest.raises(ConfigError, match=r"it leaves out the rare variants that tasks\.t counts by gene"):
             load_settings(str(study), overrides=[genomics, f"tasks.t.{chosen}"])
+
+
+def test_genes_are_named_in_one_way(study: Path) -> None:
+    with pytest.raises(ConfigError, match="give either gene_field or genes"):
+        load_settings(
+            str(study), overrides=["genomics={paths: [a], build: GRCh38, gene_field: G, genes: genes.bed}"]
+        )

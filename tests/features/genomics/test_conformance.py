@@ -53,6 +53,7 @@ def lines_and_places(path: Path) -> tuple[int, int]:
         {path.name: 0},
         {"block": np.zeros(samples, np.uint8)},
         None,
+        None,
         genomics,
     )
     rows = [row for batch in parse_part(work, work.parts[0]) for row in batch.to_pylist()]

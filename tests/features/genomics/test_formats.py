@@ -76,7 +76,7 @@ def rows(
     sexes = {"block": np.zeros(total if keep is None else len(keep), np.uint8)}
     reference = open_reference(Location.parse(str(genomics.reference))) if genomics.reference else None
     digest = file.header.digest
-    work = Work(file.parts, {digest: columns}, {digest: 0}, sexes, reference, genomics)
+    work = Work(file.parts, {digest: columns}, {digest: 0}, sexes, reference, None, genomics)
     found = [row for part in file.parts for batch in parse_part(work, part) for row in batch.to_pylist()]
     assert [row["offset"] for row in found if row["rule"] is None] == sorted(
         row["offset"] for row in found if row["rule"] is None
@@ -241,7 +241,14 @@ def test_files_that_are_no_fileset_are_refused(wide: Path, keyer: PersonKeyer) -
 def test_lines_of_a_bim_that_cannot_be_are_refused_by_their_rule(wide: Path, keyer: PersonKeyer) -> None:
     files = fileset(wide)
     lines = files[1].read_text().splitlines()
-    lines[:6] = ["1 a 0 100 0 A", "1 b 0 x C A", "1 c 0 100 C", "1 d 0 100 I D", "1 e 0 0 C A", "1 f 0 100 C 0"]
+    lines[:6] = [
+        "1 a 0 100 0 A",
+        f"1 b 0 {'9' * 5000} C A",
+        "1 c 0 100 C",
+        "1 d 0 100 I D",
+        "1 e 0 0 C A",
+        "1 f 0 100 C 0",
+    ]
     files[1].write_text("\n".join(lines))
     found = rows(keyer, files)
     rules = [row["rule"] for row in found if row["rule"]]
