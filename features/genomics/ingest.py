@@ -19,6 +19,7 @@ from features.genomics.clean import Rule
 from features.genomics.conformance.gate import check_strictly
 from features.genomics.counts import SEXES
 from features.genomics.formats.files import open_files
+from features.genomics.formats.header import Header
 from features.genomics.genes import Genes, open_genes
 from features.genomics.packing import packed_size
 from features.genomics.reference import open_reference
@@ -46,13 +47,13 @@ def ingest_genomics(
     sample lists, no record could be used, or, under `strict`, a line is not as the specification has it.
     """
     genomics, raw = _section(settings), Location(settings.raw)
-    recorded = read_sexes(raw, genomics.sexes, keyer) if genomics.sexes else {}
     opened = open_files(raw, keyer, files, _step(spark, files))
     headers = [file.header for file in opened]
     if genomics.strict:
         check_strictly(spark, [(file.text, file.header) for file in opened if file.text])
     roster = read_roster(headers, keyer)
     order = {header.digest: number for number, header in enumerate(headers)}
+    recorded = read_sexes(raw, genomics.sexes, keyer) if genomics.sexes else sexes_of_files(headers, keyer)
     sexes = {block: of_people(people, recorded) for block, people in roster.people.items()}
     _check_sexes(sexes, genomics)
     reference = open_reference(raw / genomics.reference) if genomics.reference else None
@@ -203,6 +204,20 @@ def _counts(balances: dict[str, Balance], roster: Roster, sexes: dict[str, Sexes
         "samples_merged": roster.merged,
         "samples_without_sex": by_sex[""] - by_sex["_female"] - by_sex["_male"],
     }
+
+
+def sexes_of_files(headers: Sequence[Header], keyer: PersonKeyer) -> dict[str, Sex]:
+    """The sex of each person whose file tells it. DataGateError for a person with two."""
+    found: dict[str, Sex] = {}
+    for header in headers:
+        for place, (name, sex) in enumerate(zip(header.names, header.sexes, strict=False)):
+            key = keyer.person_key(name)
+            if key is not None and sex is not Sex.UNKNOWN and found.setdefault(key, sex) is not sex:
+                raise DataGateError(
+                    f"file {header.place(place)[0]}, line {place + 1}: this person has another sex on another "
+                    "line or in another .fam; correct them, or give genomics.sexes"
+                )
+    return found
 
 
 def _check_sexes(sexes: dict[str, Sexes], genomics: GenomicsSettings) -> None:

@@ -60,8 +60,9 @@ def check_strictly(spark: SparkSession, files: Sequence[tuple[Sequence[Split], H
     if number:
         told = [f"file {digest}, line {line}: {rule}" for digest, whole in found for line, rule in whole.broken]
         more = f"; and {number - MOST_TOLD:,} more" if number > MOST_TOLD else ""
+        lines = "1 line is" if number == 1 else f"{number:,} lines are"
         raise DataGateError(
-            f"genomics.strict: {number:,} lines are not as the VCF specification has them: "
+            f"genomics.strict: {lines} not as the VCF specification has them: "
             f"{'; '.join(told[:MOST_TOLD])}{more}; correct the files, or leave genomics.strict out"
         )
 

@@ -28,9 +28,11 @@ from features.genomics.contigs import harmonise
 from features.genomics.formats.header import Header
 from features.genomics.formats.vcf import text_lines
 from features.genomics.packing import Codes, packed_size, unpack
+from features.genomics.sexes import Sex
 from features.raw_text import Split, read_chunks
 
 MAGIC, SAMPLE_MAJOR = b"\x6c\x1b\x01", b"\x6c\x1b\x00"
+_SEXES = {"1": Sex.MALE, "2": Sex.FEMALE}
 _BYTES_AT_ONCE = 1 << 20
 _ALTS_IN_A1 = np.array([2, 3, 1, 0], np.uint8)
 """Codes by the two bits of a call: homozygous A1, missing, heterozygous, homozygous A2."""
@@ -118,9 +120,10 @@ def _count_lines(split: Split) -> int:
 
 
 def _samples(digest: str, fam: Sequence[Split]) -> Header:
-    """The individuals' own ids: the second column."""
+    """The individuals' own ids, the second column, and their sexes, the fifth."""
     names: list[str] = []
     places: list[str] = []
+    sexes: list[Sex] = []
     for split in fam:
         for chunk, start, line in text_lines(split):
             fields = line.decode(errors="replace").split()
@@ -130,10 +133,11 @@ def _samples(digest: str, fam: Sequence[Split]) -> Header:
                     "is it the .fam of this fileset?"
                 )
             names.append(fields[1])
+            sexes.append(_SEXES.get(fields[4], Sex.UNKNOWN))
             places.append(chunk.location(start, len(line)))
     twice = len(names) - len(set(names))
     if twice:
         raise DataGateError(
             f"file {fam[0].digest}: {twice} ids of its second column come twice; give every sample its own"
         )
-    return Header(digest, names, lambda sample: (fam[0].digest, places[sample]))
+    return Header(digest, names, lambda sample: (fam[0].digest, places[sample]), sexes)

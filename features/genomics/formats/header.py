@@ -1,14 +1,17 @@
 """Who a file of genomes is of: the names of its samples, in the order of its calls."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+from features.genomics.sexes import Sex
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
     """The sample names of a file (none in a list of sites), and for each by its number the digest of the file that
-    it stands in and where, as quarantine writes it."""
+    it stands in and where, as quarantine writes it; `sexes` of the samples, empty where no file tells them."""
 
     digest: str
     names: list[str]
     place: Callable[[int], tuple[str, str]]
+    sexes: Sequence[Sex] = ()

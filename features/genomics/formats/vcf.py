@@ -41,7 +41,10 @@ def read_header(splits: Sequence[Split]) -> Header:
     for number, (chunk, start, line) in enumerate(_lines_of_all(splits), start=1):
         if number == 1 and not line.startswith(b"##fileformat=VCF"):
             raise _error(
-                digest, 1, "expected ##fileformat=VCFv4.x; give VCF files only, or correct genomics.paths"
+                digest,
+                1,
+                "expected ##fileformat=VCFv4.x, a BCF or a PLINK 1 .bed; leave other files (indexes, logs) out of "
+                "genomics.paths",
             )
         if line.startswith(b"#CHROM"):
             return _header(digest, number, chunk, start, line)

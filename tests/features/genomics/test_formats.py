@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ from features.contract.persons import PersonKeyer
 from features.contract.settings import GenomicsSettings
 from features.genomics.candidates import PLACE, Work, parse_part
 from features.genomics.formats.files import GenomeFile, open_files
+from features.genomics.ingest import sexes_of_files
 from features.genomics.reference import open_reference
 from features.genomics.roster import NOBODY, Columns
+from features.genomics.sexes import Sex
 
 SHARED = Path(__file__).parents[4] / "shared" / "data"
 SAMPLES = ["A-1", "A-2", "A-3", "A-4", "A-5"]
@@ -236,6 +239,24 @@ def test_files_that_are_no_fileset_are_refused(wide: Path, keyer: PersonKeyer) -
             with pytest.raises(DataGateError, match=told):
                 opened(keyer, files)
         path.write_bytes(whole[path])
+
+
+def test_a_fam_tells_the_sexes(wide: Path, keyer: PersonKeyer) -> None:
+    files = fileset(wide)
+    lines = files[2].read_text().splitlines()
+    lines[0], lines[1] = lines[0].replace("\t0\t-9", "\t1\t-9"), lines[1].replace("\t0\t-9", "\t2\t-9")
+    files[2].write_text("\n".join(lines))
+    header = opened(keyer, files)[0].header
+    assert header.sexes == [Sex.MALE, Sex.FEMALE, *[Sex.UNKNOWN] * 59]
+    assert sexes_of_files([header, header], keyer) == {
+        keyer.person_key("A-0"): Sex.MALE,
+        keyer.person_key("A-1"): Sex.FEMALE,
+    }
+    other = replace(header, sexes=[Sex.MALE] * 61)
+    with pytest.raises(
+        DataGateError, match=rf"file {keyer.path_digest('wide.fam')}, line 2: this person has another"
+    ):
+        sexes_of_files([header, other], keyer)
 
 
 def test_lines_of_a_bim_that_cannot_be_are_refused_by_their_rule(wide: Path, keyer: PersonKeyer) -> None:

@@ -177,6 +177,8 @@ def test_counts_are_those_of_plink2(
     expected = plink2(raw, tmp_path / "plink")
     if stored != "VCF":
         as_bcf_and_fileset(vcf)
+        fam = vcf.with_suffix(".fam")
+        fam.write_text(fam.read_text().replace("\t0\t-9", "\t2\t-9"))
     _, tables = ingest(GenomicsSettings(paths=["a.[bfv]??"], build="GRCh38"))
 
     found = tables["variants"].sort_values("position")
@@ -189,6 +191,7 @@ def test_counts_are_those_of_plink2(
 
     samples = tables["samples"].sort_values("sample_index")
     assert samples["person_key"].tolist() == [keyer.person_key(name) for name in names]
+    assert set(samples["sex"]) == ({"unknown"} if stored == "VCF" else {"female"})
     np.testing.assert_array_equal(samples["n_het"], expected["scount"]["HET_SNP_CT"])
     np.testing.assert_array_equal(samples["n_hom_alt"], expected["scount"]["HOM_ALT_SNP_CT"])
     np.testing.assert_allclose(1 - samples["call_rate"], expected["smiss"]["F_MISS"], atol=1e-5)
