@@ -183,8 +183,8 @@ class _Values:
             return None
         return f"{found[0]:g}" if found.dtype.kind == "f" else str(found[0])
 
-    def skip(self, rows: int = 1) -> None:
-        self.array(rows)
+    def skip(self) -> None:
+        self.array()
 
 
 def _is_missing(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
@@ -197,14 +197,11 @@ def _is_missing(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
 
 
 def _genotypes(values: _Values, n_formats: int, samples: int, names: Names) -> npt.NDArray[Any]:
-    """GT of every sample: (samples, ploidy)."""
-    for _ in range(n_formats):
-        if names.ids[values.whole_numbers()[0]] == "GT":
-            found = values.array(samples)
-            if found.dtype.kind != "i" or not found.shape[1]:
-                break
+    """GT of every sample: (samples, ploidy). It comes first or, as in a VCF, the record is refused."""
+    if n_formats and names.ids[values.whole_numbers()[0]] == "GT":
+        found = values.array(samples)
+        if found.dtype.kind == "i" and found.shape[1]:
             return found
-        values.skip(samples)
     raise RefusedLineError(Rule.GENOTYPE)
 
 
@@ -272,7 +269,10 @@ def _cuts(split: Split, step: int) -> list[tuple[int, int]]:
     if split.codec is not Codec.BGZF or split.end <= step or not index.exists():
         return []
     chosen, wanted = [], step
-    for offset in sorted(_starts(index.read_bytes(), split.digest)):
+    starts = _starts(index.read_bytes(), split.digest)
+    if max(starts, default=0) >> 16 >= split.end:
+        raise _stale(split.digest)
+    for offset in sorted(starts):
         if offset >> 16 >= wanted:
             chosen.append((offset >> 16, offset & 0xFFFF))
             wanted = (offset >> 16) + step

@@ -4,6 +4,7 @@ wherever the files are cut; and files that are not whole, or not of one another,
 import gzip
 import re
 import shutil
+import struct
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
@@ -37,6 +38,9 @@ RECORDS = [
     "1 210 . A C . PASS . GT 0/0/1 0/0 0/1 0/0 0/0",
     "X 5 . G T . PASS GENE=G2 GT 0 1 0/1 1/1 .",
     "MT 7 . GAC G . PASS . GT 0 1 0 1 .",
+    f"1 300 . A {','.join('A' + 'C' * i for i in range(1, 200))} . q10 DP=1 GT 0/199 150|151 ./. 0 0/0",
+    f"1 301 . A C . . GENE={'G' * 70_000} GT 0/1 0/1 0/0 0/0 0/0",
+    "1 302 . A C . . . DP:GT 3:0/1 .:0/1 1:0/0 1:0/0 1:0/0",
 ]
 HEADER = """##fileformat=VCFv4.2
 ##contig=<ID=MT>
@@ -160,7 +164,13 @@ def test_an_index_of_another_file_is_refused(
     run("bcftools", "view", "-Ob", "-o", bcf, other)
     run("bcftools", "index", bcf)
     run("bcftools", "view", "-Ob", "-o", bcf, wide)
-    for spoil in (lambda index: index, lambda index: index[:40], lambda _: b"no index"):
+    far = struct.pack("<4siiiiiIQi", b"CSI\1", 14, 0, 0, 1, 1, 0, 1 << 63, 0)
+    for spoil in (
+        lambda index: index,
+        lambda index: index[:40],
+        lambda _: b"no index",
+        lambda _: gzip.compress(far),
+    ):
         index = Path(f"{bcf}.csi")
         index.write_bytes(spoil(index.read_bytes()))
         with pytest.raises(DataGateError, match=f"file {keyer.path_digest('wide.bcf')}: "):
