@@ -118,7 +118,7 @@ def _counted(items: dict[str, str], version: Version, types: Sequence[str]) -> F
     letters += ["P"] if version >= (4, 4) else []
     letters += ["LA", "LR", "LG", "M"] if version >= (4, 5) else []
     number, kind = items["Number"], items["Type"]
-    if not (number.isdecimal() or number in letters):
+    if not (re.fullmatch("[0-9]{1,9}", number) or number in letters):
         raise NonconformingError(f"expected Number to be a count or one of {' '.join(letters)}")
     if kind not in types:
         raise NonconformingError(f"expected Type to be one of {', '.join(types)}")

@@ -65,7 +65,7 @@ def _contig(contig: str, fields: Fields) -> None:
 
 
 def _position(pos: str) -> int:
-    _expect(pos.isascii() and pos.isdecimal(), "POS", "a whole number, 0 or more")
+    _expect(re.fullmatch("[0-9]{1,10}", pos), "POS", "a whole number, 0 or more, of ten digits at most")
     return int(pos)
 
 
@@ -157,7 +157,7 @@ def _samples(form: str, columns: str, fields: Fields, alts: int, samples: int) -
         _sample(part.split(":"), known, alts)
 
 
-_GENOTYPE = re.compile(r"[/|]?(?:\d+|\.)(?:[/|](?:\d+|\.))*")
+_GENOTYPE = re.compile(r"[/|]?(?:[0-9]{1,9}|\.)(?:[/|](?:[0-9]{1,9}|\.))*")
 
 
 def _sample(texts: Sequence[str], known: Sequence[tuple[str, Field | None]], alts: int) -> None:

@@ -175,3 +175,16 @@ def test_lines_are_numbered_and_their_order_judged_across_splits(tmp_path: Path,
         path = path.with_name("big.vcf.gz")
     assert len(opened(path, 1 << 16)[0]) > (1 if codec == "bgzip" else 5)
     assert findings(path, 1 << 16) == findings(path) == rules
+
+
+def test_a_number_of_thousands_of_digits_breaks_a_rule(tmp_path: Path) -> None:
+    """Python's int() refuses them with an error of its own."""
+    path, nines = tmp_path / "nines.vcf", "9" * 5000
+    header = ["##fileformat=VCFv4.3", "#CHROM POS ID REF ALT QUAL FILTER INFO FORMAT A"]
+    records = [f"1 {nines} . C T . . . GT 0/1", f"1 5 . C T . . . GT 0/{nines}"]
+    path.write_text("\n".join(line.replace(" ", "\t") for line in [*header, *records]) + "\n")
+    assert [line for line, _ in findings(path, 1 << 16)] == [3, 4]
+    info = f'##INFO=<ID=ZZ,Number={nines},Type=Integer,Description="z">\n'
+    path.write_text(path.read_text().replace("#CHROM", info + "#CHROM"))
+    with pytest.raises(DataGateError, match="line 2: expected Number to be a count"):
+        findings(path, 1 << 16)
