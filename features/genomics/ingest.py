@@ -18,7 +18,7 @@ from features.genomics.candidates import PLACE, Work, candidates
 from features.genomics.clean import Rule
 from features.genomics.conformance.gate import check_strictly
 from features.genomics.counts import SEXES
-from features.genomics.formats.files import open_files
+from features.genomics.formats.files import GenomeFile, open_files
 from features.genomics.formats.header import Header
 from features.genomics.genes import Genes, open_genes
 from features.genomics.packing import packed_size
@@ -50,7 +50,7 @@ def ingest_genomics(
     opened = open_files(raw, keyer, files, _step(spark, files))
     headers = [file.header for file in opened]
     if genomics.strict:
-        check_strictly(spark, [(file.text, file.header) for file in opened if file.text])
+        _check_strictly(spark, opened)
     roster = read_roster(headers, keyer)
     order = {header.digest: number for number, header in enumerate(headers)}
     recorded = read_sexes(raw, genomics.sexes, keyer) if genomics.sexes else sexes_of_files(headers, keyer)
@@ -74,6 +74,18 @@ def ingest_genomics(
         doubles.unpersist()
         found.unpersist()
     return Written(tables, _counts(balances, roster, sexes) | _sex_check(spark, lake, tables))
+
+
+def _check_strictly(spark: SparkSession, opened: Sequence[GenomeFile]) -> None:
+    texts = [(file.text, file.header) for file in opened if file.text]
+    if len(texts) < len(opened):
+        log.warning(
+            "genomics.strict: %d of %d files are not VCF text and are not held against its specification",
+            len(opened) - len(texts),
+            len(opened),
+        )
+    if texts:
+        check_strictly(spark, texts)
 
 
 def _without_samples(roster: Roster) -> int:

@@ -4,6 +4,7 @@ A task checks the lines of its split one by one. What hangs on the lines before,
 positions, is judged on the driver from where each split begins and ends.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, takewhile
@@ -129,7 +130,7 @@ def _repeated(live: set[Allele], following: Sequence[Split]) -> Iterator[int]:
     """The numbers of the following lines that repeat one of these variants."""
     for number, (_, _, line) in enumerate(_all_lines(following), start=1):
         columns = line.decode(errors="replace").split("\t", len(FIXED))
-        if len(columns) < len(FIXED) or not columns[1].isdecimal():
+        if len(columns) < len(FIXED) or not re.fullmatch("[0-9]{1,10}", columns[1]):
             continue
         alts = tuple(alt for alt in columns[4].upper().split(",") if alt.isalpha())
         record = Record(columns[0].strip("<>"), int(columns[1]), columns[3].upper(), alts)

@@ -157,6 +157,8 @@ def _samples(form: str, columns: str, fields: Fields, alts: int, samples: int) -
         _sample(part.split(":"), known, alts)
 
 
+_MOST_PLOIDY = 64
+"""Of a call whose likelihoods are counted; strawberries have eight copies."""
 _GENOTYPE = re.compile(r"[/|]?(?:[0-9]{1,9}|\.)(?:[/|](?:[0-9]{1,9}|\.))*")
 
 
@@ -186,7 +188,7 @@ def _wanted(number: str, alts: int, ploidy: int | None) -> int | None:
     if alts == 0:
         return None
     if number == "G":
-        return None if ploidy is None else comb(alts + ploidy, ploidy)
+        return None if ploidy is None or ploidy > _MOST_PLOIDY else comb(alts + ploidy, ploidy)
     return {"A": alts, "R": alts + 1, "P": ploidy}.get(number)
 
 

@@ -40,6 +40,10 @@ MAGIC = b"BCF\x02"
 _BEFORE_TEXT = 9
 """Bytes before the header's text: the magic, the minor version, the text's size."""
 _SHARED = struct.Struct("<iiifII")
+_MOST_BYTES = 1 << 28
+"""Of a record or a header; what says it has more is no such thing."""
+_DESCRIBED = re.compile(r'([^=,<>"]+)=("(?:[^"\\]|\\.)*"|[^,">]*)')
+"""A header line's keys and values, these in quotes or not."""
 _TYPES: dict[int, str] = {1: "<i1", 2: "<i2", 3: "<i4", 5: "<f4", 7: "S1"}
 """numpy's names of the types that a value may have; 0 is none."""
 
@@ -85,7 +89,10 @@ class BcfPart:
 
 def _size(data: bytes, at: int) -> int:
     shared, own = struct.unpack_from("<II", data, at)
-    return 8 + int(shared) + int(own)
+    size = 8 + int(shared) + int(own)
+    if size > _MOST_BYTES:
+        raise EOFError(f"a record would have {size:,} bytes")
+    return size
 
 
 def _whole_records(data: bytes) -> int:
@@ -101,7 +108,7 @@ def _items(record: bytes, names: Names, samples: int, layout: Layout) -> list[Va
         return _clean(record, names, samples, layout)
     except RefusedLineError as refusal:
         return [refusal.rule]
-    except (KeyError, IndexError, ValueError, struct.error):
+    except (KeyError, IndexError, ValueError, OverflowError, RecursionError, struct.error):
         # Values that reach beyond the record, or ids that the header has not.
         return [Rule.COLUMNS]
 
@@ -120,7 +127,8 @@ def _clean(record: bytes, names: Names, samples: int, layout: Layout) -> list[Va
     for _ in range(n_info):
         key = names.ids[values.whole_numbers()[0]]
         if key in wanted:
-            info[key] = values.first()
+            value = values.first()
+            info.setdefault(key, value)
         else:
             values.skip()
     site = Site(
@@ -179,7 +187,7 @@ class _Values:
         if found.dtype.kind == "S":
             text = found.tobytes().decode(errors="replace").split(",")[0]
             return None if text in ("", ".") else text
-        if not len(found) or _is_missing(found[:1])[0]:
+        if not len(found) or _is_absent(found[:1])[0]:
             return None
         return f"{found[0]:g}" if found.dtype.kind == "f" else str(found[0])
 
@@ -187,12 +195,13 @@ class _Values:
         self.array()
 
 
-def _is_missing(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+def _is_absent(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Missing, or behind the end of a shorter list."""
     missing: npt.NDArray[np.bool_]
     if values.dtype.kind == "f":
-        missing = values.view("<i4") == 0x7F800001
+        missing = np.isin(values.view("<i4"), (0x7F800001, 0x7F800002))
     else:
-        missing = values == np.iinfo(values.dtype).min
+        missing = values <= np.iinfo(values.dtype).min + 1
     return missing
 
 
@@ -210,14 +219,15 @@ def _alleles(calls: npt.NDArray[Any], half_calls: HalfCalls) -> tuple[Alleles, A
     where it is phased; after a shorter one stands the type's smallest number but one."""
     ends: npt.NDArray[np.bool_] = calls == np.iinfo(calls.dtype).min + 1
     numbers = (calls.astype(np.int32) >> 1) - 1
-    numbers[(numbers < 0) & ~ends] = genotype.MISSING
+    numbers[numbers == -1] = genotype.MISSING
+    malformed = ((numbers < -1) & (calls < 0) & ~ends) | (numbers > np.iinfo(np.int16).max)
     first = numbers[:, 0].astype(np.int16)
     second = np.where(ends[:, 1], first, numbers[:, 1]).astype(np.int16) if calls.shape[1] > 1 else first.copy()
     for sample in np.flatnonzero((first == genotype.MISSING) != (second == genotype.MISSING)):
         called = int(max(first[sample], second[sample]))
         first[sample], second[sample] = genotype.half_call(called, half_calls)
-    longer = ~ends[:, 2:].all(1) | ends[:, 0]
-    first[longer] = second[longer] = genotype.MALFORMED
+    refused = ~ends[:, 2:].all(1) | ends[:, 0] | malformed.any(1)
+    first[refused] = second[refused] = genotype.MALFORMED
     return first, second
 
 
@@ -244,22 +254,23 @@ def _whole_header(data: bytes) -> int:
     if len(data) < _BEFORE_TEXT:
         return 0
     size = _BEFORE_TEXT + int.from_bytes(data[_BEFORE_TEXT - 4 : _BEFORE_TEXT], "little")
+    if size > _MOST_BYTES:
+        raise EOFError(f"its header would have {size:,} bytes")
     return size if len(data) >= size else 0
 
 
 def _names(text: str) -> Names:
     names = Names()
     known: dict[str, int] = {"PASS": 0}
+    contigs: dict[str, int] = {}
     for kind, line in re.findall(r"^##(contig|FILTER|INFO|FORMAT)=<(.*)>", text, re.MULTILINE):
-        identifier, own = re.search(r"ID=([^,>]+)", line), re.search(r"IDX=(\d+)", line)
-        if identifier is None:
+        described = dict(reversed(_DESCRIBED.findall(line)))
+        name, own = described.get("ID"), described.get("IDX", "")
+        if name is None:
             continue
-        name = identifier[1]
-        if kind == "contig":
-            names.contigs[int(own[1]) if own else len(names.contigs)] = name
-        else:
-            number = int(own[1]) if own else known.setdefault(name, len(known))
-            names.ids[number] = name
+        numbers, stored = (contigs, names.contigs) if kind == "contig" else (known, names.ids)
+        number = int(own) if re.fullmatch("[0-9]{1,9}", own) else numbers.setdefault(name, len(numbers))
+        stored[number] = name
     return names
 
 
@@ -296,11 +307,13 @@ def _starts(stored: bytes, digest: str) -> set[int]:
             for _ in range(bins):
                 number, first, chunks = struct.unpack_from("<IQi", data, at)
                 at += 16
+                if chunks < 0:
+                    raise _stale(digest)
                 if number < counts:
                     starts.add(first)
                     starts.update(begin for begin, _ in struct.iter_unpack("<QQ", data[at : at + 16 * chunks]))
                 at += 16 * chunks
-    except (struct.error, OSError, EOFError, zlib.error):
+    except (struct.error, ValueError, OSError, EOFError, zlib.error):
         raise _stale(digest) from None
     return starts - {0}
 

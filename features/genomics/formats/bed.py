@@ -107,8 +107,19 @@ def open_bed(
             f"file {digest}: {size:,} bytes, expected {len(MAGIC) + sum(rows) * width:,} for the {sum(rows):,} "
             f"lines of its .bim and the {len(header.names):,} of its .fam; copy all three again"
         )
+    if not _padding_is_empty(bed, len(header.names)):
+        raise DataGateError(f"file {digest}: it has calls of more samples than its .fam; copy all three again")
     firsts = accumulate(rows[:-1], initial=0)
     return header, [BedPart(s, bed, first, len(header.names)) for s, first in zip(bim, firsts, strict=True)]
+
+
+def _padding_is_empty(bed: Location, samples: int) -> bool:
+    """Whether the first rows have nothing behind the call of the last sample: a row ends with a whole byte."""
+    width, unused = packed_size(samples), 8 - 2 * (samples % 4 or 4)
+    with bed.open() as stream:
+        stream.seek(len(MAGIC))
+        first = np.frombuffer(stream.read(max(1, _BYTES_AT_ONCE // width) * width), np.uint8)
+    return not (first[width - 1 :: width] >> (8 - unused)).any() if unused else True
 
 
 def _count_lines(split: Split) -> int:
@@ -127,10 +138,10 @@ def _samples(digest: str, fam: Sequence[Split]) -> Header:
     for split in fam:
         for chunk, start, line in text_lines(split):
             fields = line.decode(errors="replace").split()
-            if len(fields) != 6:
+            if len(fields) != 6 or fields[0] in ("#FID", "#IID"):
                 raise DataGateError(
-                    f"file {split.digest}, line {len(names) + 1}: expected 6 columns, found {len(fields)}; "
-                    "is it the .fam of this fileset?"
+                    f"file {split.digest}, line {len(names) + 1}: expected 6 columns of a sample, found "
+                    f"{len(fields)} or a header; is it the .fam of this fileset?"
                 )
             names.append(fields[1])
             sexes.append(_SEXES.get(fields[4], Sex.UNKNOWN))

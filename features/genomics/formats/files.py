@@ -44,7 +44,12 @@ def open_files(raw: Location, keyer: PersonKeyer, files: Sequence[FileStat], ste
     for path in by_path:
         if magic[path] in (bed.MAGIC, bed.SAMPLE_MAJOR):
             companions[path] = [path.removesuffix(".bed") + suffix for suffix in (".bim", ".fam")]
-    taken = {other for others in companions.values() for other in others}
+    taken: dict[str, str] = {}
+    for path, others in companions.items():
+        for other in others:
+            if taken.setdefault(other, path) != path:
+                both = f"files {keyer.path_digest(taken[other])} and {keyer.path_digest(path)}"
+                raise DataGateError(f"{both}: they have one .bim and .fam; name one of them in genomics.paths")
     opened = []
     for path, file in by_path.items():
         if path in companions:

@@ -40,9 +40,12 @@ RECORDS = [
     "MT 7 . GAC G . PASS . GT 0 1 0 1 .",
     f"1 300 . A {','.join('A' + 'C' * i for i in range(1, 200))} . q10 DP=1 GT 0/199 150|151 ./. 0 0/0",
     f"1 301 . A C . . GENE={'G' * 70_000} GT 0/1 0/1 0/0 0/0 0/0",
+    "1 303 . A C . . GENE=G;GENE=H GT 0/1 0/1 0/0 0/0 0/0",
     "1 302 . A C . . . DP:GT 3:0/1 .:0/1 1:0/0 1:0/0 1:0/0",
 ]
 HEADER = """##fileformat=VCFv4.2
+##contig=<ID=5,note="was IDX=3, ID=1">
+##INFO=<ID=NOTE,Number=1,Type=String,Description="as IDX=5 has it">
 ##contig=<ID=MT>
 ##contig=<ID=X>
 ##contig=<ID=1>
@@ -142,19 +145,60 @@ def test_a_bcf_is_cut_where_its_index_says(wide: Path, keyer: PersonKeyer, step:
 def test_records_that_are_not_as_their_header_says_are_refused_by_their_rule(
     write_vcf: Callable[..., Path], keyer: PersonKeyer
 ) -> None:
-    """An id that the header has not, calls beyond the end of the record, fewer samples: that record is refused."""
+    """An id that the header has not, calls beyond the end of the record, fewer samples, no allele's number."""
     vcf = write_vcf("a.vcf", *many(61, 3))
     bcf = vcf.with_suffix(".bcf")
     run("bcftools", "view", "-o", bcf, vcf)
     data = gzip.decompress(bcf.read_bytes())
     first = 9 + int.from_bytes(data[5:9], "little")
     calls = first + 8 + int.from_bytes(data[first : first + 4], "little")
-    for place, value in ((calls + 1, 99), (calls + 2, 0xE1), (first + 28, 60)):
+    for place, value, rule in (
+        (calls + 1, 99, "columns"),
+        (calls + 2, 0xE1, "columns"),
+        (first + 28, 60, "columns"),
+        (calls + 3, 0xFB, "genotype"),
+    ):
         spoilt = bytearray(data)
         spoilt[place] = value
         bcf.write_bytes(spoilt)
-        assert [row["rule"] for row in rows(keyer, [bcf])].count("columns") == 1
+        assert [row["rule"] for row in rows(keyer, [bcf])].count(rule) == 1
         assert [row for row in rows(keyer, [bcf]) if not row["rule"]] == rows(keyer, [vcf])[1:]
+
+
+def test_a_header_without_numbers_is_counted_by_its_names(
+    write_vcf: Callable[..., Path], keyer: PersonKeyer
+) -> None:
+    """As older writers have it; a contig that is declared twice counts once."""
+    vcf = write_vcf("a.vcf", *many(61, 3010))
+    bcf = vcf.with_suffix(".bcf")
+    run("bcftools", "view", "-o", bcf, vcf)
+    data = gzip.decompress(bcf.read_bytes())
+    size = int.from_bytes(data[5:9], "little")
+    text = re.sub(r",IDX=\d+", "", data[9 : 9 + size].decode()).replace("##contig", "##contig=<ID=1>\n##contig", 1)
+    assert text.count("##contig=<ID=1") == 2
+    bcf.write_bytes(data[:5] + struct.pack("<I", len(text)) + text.encode() + data[9 + size :])
+    assert rows(keyer, [bcf]) == rows(keyer, [vcf])
+
+
+@pytest.mark.parametrize("suffix", [".bcf", ".bed", ".bim", ".fam"])
+def test_whatever_is_spoilt_ends_in_a_gate_or_a_rule(wide: Path, keyer: PersonKeyer, suffix: str) -> None:
+    files = [wide.with_suffix(".bcf")] if suffix == ".bcf" else fileset(wide, "--to-bp", "200", "--chr", "1")
+    if suffix == ".bcf":
+        run("bcftools", "view", "-o", files[0], "-t", "1:1-200", wide)
+        files[0].write_bytes(gzip.decompress(files[0].read_bytes()))
+    victim = wide.with_suffix(suffix)
+    whole, random = victim.read_bytes(), np.random.default_rng(3)
+    outcomes = set()
+    for _ in range(200):
+        data = bytearray(whole)
+        for place in random.integers(0, len(data), 3):
+            data[place] = random.choice([0, 1, 0x15, 0xF1, 0xF7, 0xFF, 0x80])
+        victim.write_bytes(data)
+        try:
+            outcomes.add(len(rows(keyer, files)) > 0)
+        except DataGateError:
+            outcomes.add(None)
+    assert None in outcomes
 
 
 def test_an_index_of_another_file_is_refused(
@@ -164,12 +208,17 @@ def test_an_index_of_another_file_is_refused(
     run("bcftools", "view", "-Ob", "-o", bcf, other)
     run("bcftools", "index", bcf)
     run("bcftools", "view", "-Ob", "-o", bcf, wide)
-    far = struct.pack("<4siiiiiIQi", b"CSI\1", 14, 0, 0, 1, 1, 0, 1 << 63, 0)
+    far, back, upside = (
+        struct.pack("<4siiiiiIQi", b"CSI\1", 14, depth, 0, 1, bins, 0, place, chunks)
+        for depth, bins, place, chunks in ((0, 1, 1 << 63, 0), (0, 2**31 - 1, 1, -1), (-2, 1, 1, 0))
+    )
     for spoil in (
         lambda index: index,
         lambda index: index[:40],
         lambda _: b"no index",
         lambda _: gzip.compress(far),
+        lambda _: gzip.compress(back),
+        lambda _: gzip.compress(upside),
     ):
         index = Path(f"{bcf}.csi")
         index.write_bytes(spoil(index.read_bytes()))
@@ -240,7 +289,7 @@ def test_files_that_are_no_fileset_are_refused(wide: Path, keyer: PersonKeyer) -
         fam: [
             (whole[fam] + b"".join(b"0 x%d 0 0 0 0\n" % i for i in range(4)), "bytes, expected"),
             (whole[fam].replace(b"A-7\t", b"A-8\t"), "come twice"),
-            (whole[fam].replace(b"\t0\t0\t0\t-9", b"", 1), "line 1: expected 6 columns, found 2"),
+            (whole[fam].replace(b"\t0\t0\t0\t-9", b"", 1), "line 1: expected 6 columns of a sample, found 2"),
         ],
     }
     for path, cases in spoilt.items():
@@ -249,6 +298,28 @@ def test_files_that_are_no_fileset_are_refused(wide: Path, keyer: PersonKeyer) -
             with pytest.raises(DataGateError, match=told):
                 opened(keyer, files)
         path.write_bytes(whole[path])
+
+
+def test_files_of_other_samples_or_of_two_beds_are_refused(
+    write_vcf: Callable[..., Path], keyer: PersonKeyer
+) -> None:
+    """Seven people are as many bytes as six or eight: the empty calls at the end of a row tell them apart."""
+    files = fileset(write_vcf("few.vcf", *many(7, 50)))
+    bed, _, fam = files
+    lines = fam.read_text().splitlines(keepends=True)
+    for wrong, told in (
+        (lines[1:], "more samples than its .fam"),
+        (["#FID IID a b c d\n", *lines], "or a header"),
+    ):
+        fam.write_text("".join(wrong))
+        with pytest.raises(DataGateError, match=told):
+            opened(keyer, files)
+    fam.write_text("".join(lines))
+    assert len(rows(keyer, files)) == 50
+    other = bed.with_suffix("")
+    shutil.copy(bed, other)
+    with pytest.raises(DataGateError, match=r"they have one \.bim and \.fam"):
+        opened(keyer, [*files, other])
 
 
 def test_a_fam_tells_the_sexes(wide: Path, keyer: PersonKeyer) -> None:

@@ -179,7 +179,7 @@ def test_counts_are_those_of_plink2(
         as_bcf_and_fileset(vcf)
         fam = vcf.with_suffix(".fam")
         fam.write_text(fam.read_text().replace("\t0\t-9", "\t2\t-9"))
-    _, tables = ingest(GenomicsSettings(paths=["a.[bfv]??"], build="GRCh38"))
+    _, tables = ingest(GenomicsSettings(paths=["a.[bfv]??"], build="GRCh38", strict=True))
 
     found = tables["variants"].sort_values("position")
     counts = expected["gcount"][["HOM_REF_CT", "HET_REF_ALT_CTS", "TWO_ALT_GENO_CTS", "MISSING_CT"]]
