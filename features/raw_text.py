@@ -105,6 +105,17 @@ def read_chunks(split: Split) -> Iterator[Chunk]:
             raise _damaged(split, error) from error
 
 
+def text_lines(split: Split) -> Iterator[tuple[Chunk, int, bytes]]:
+    """Each line of a split without its line end, the chunk it lies in and its position there."""
+    for chunk in read_chunks(split):
+        start, size = 0, len(chunk.data)
+        while start < size:
+            end = chunk.data.find(b"\n", start)
+            end = size if end < 0 else end
+            yield chunk, start, chunk.data[start:end].removesuffix(b"\r")
+            start = end + 1
+
+
 def read_whole(split: Split, skip: int, whole: Callable[[bytes], int]) -> Iterator[Chunk]:
     """A file's bytes to its end, from `skip` bytes behind the split's start, in chunks of about a megabyte that
     hold whole records; `whole` tells how many of the first bytes do."""

@@ -16,8 +16,7 @@ from features.genomics.clean import trim
 from features.genomics.conformance.header import Fields, NonconformingError, read_fields
 from features.genomics.conformance.record import FIXED, Record, check_record
 from features.genomics.formats.header import Header
-from features.genomics.formats.vcf import text_lines
-from features.raw_text import Chunk, Split
+from features.raw_text import Chunk, Split, text_lines
 
 MOST_TOLD = 10
 TOGETHER, IN_ORDER = "CHROM: expected each contig's records together", "POS: expected records in order of position"

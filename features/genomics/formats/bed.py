@@ -26,10 +26,9 @@ from features.genomics.clean import (
 )
 from features.genomics.contigs import harmonise
 from features.genomics.formats.header import Header
-from features.genomics.formats.vcf import text_lines
 from features.genomics.packing import Codes, packed_size, unpack
 from features.genomics.sexes import Sex
-from features.raw_text import Split, read_chunks
+from features.raw_text import Split, read_chunks, text_lines
 
 MAGIC, SAMPLE_MAJOR = b"\x6c\x1b\x01", b"\x6c\x1b\x00"
 _SEXES = {"1": Sex.MALE, "2": Sex.FEMALE}

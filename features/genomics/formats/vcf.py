@@ -10,7 +10,7 @@ from itertools import accumulate
 from features.contract.errors import DataGateError
 from features.genomics.clean import Layout, Record, RefusedLineError, clean_line
 from features.genomics.formats.header import Header
-from features.raw_text import Chunk, Split, read_chunks
+from features.raw_text import Chunk, Split, text_lines
 
 FIXED_HEADER = ["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO", "FORMAT"]
 
@@ -60,17 +60,6 @@ def header_of(digest: str, text: Chunk) -> Header:
     start = text.data.rfind(b"#CHROM")
     line = text.data[start:].rstrip(b"\r\n") if start >= 0 else b""
     return _header(digest, text.data.count(b"\n", 0, max(start, 0)) + 1, text, start, line)
-
-
-def text_lines(split: Split) -> Iterator[tuple[Chunk, int, bytes]]:
-    """Each line of a split without its line end, the chunk it lies in and its position there."""
-    for chunk in read_chunks(split):
-        start, size = 0, len(chunk.data)
-        while start < size:
-            end = chunk.data.find(b"\n", start)
-            end = size if end < 0 else end
-            yield chunk, start, chunk.data[start:end].removesuffix(b"\r")
-            start = end + 1
 
 
 def data_lines(split: Split) -> Iterator[tuple[bytes, str]]:

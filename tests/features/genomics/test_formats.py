@@ -142,15 +142,20 @@ def test_a_bcf_is_cut_where_its_index_says(wide: Path, keyer: PersonKeyer, step:
     assert found == rows(keyer, [wide]) and len(found) == 6000
 
 
+def plain_bcf(vcf: Path) -> tuple[Path, bytes, int]:
+    """Where the VCF's BCF is, its bytes uncompressed, and where in them the first record begins."""
+    bcf = vcf.with_suffix(".bcf")
+    run("bcftools", "view", "-o", bcf, vcf)
+    data = gzip.decompress(bcf.read_bytes())
+    return bcf, data, 9 + int.from_bytes(data[5:9], "little")
+
+
 def test_records_that_are_not_as_their_header_says_are_refused_by_their_rule(
     write_vcf: Callable[..., Path], keyer: PersonKeyer
 ) -> None:
     """An id that the header has not, calls beyond the end of the record, fewer samples, no allele's number."""
     vcf = write_vcf("a.vcf", *many(61, 3))
-    bcf = vcf.with_suffix(".bcf")
-    run("bcftools", "view", "-o", bcf, vcf)
-    data = gzip.decompress(bcf.read_bytes())
-    first = 9 + int.from_bytes(data[5:9], "little")
+    bcf, data, first = plain_bcf(vcf)
     calls = first + 8 + int.from_bytes(data[first : first + 4], "little")
     for place, value, rule in (
         (calls + 1, 99, "columns"),
@@ -170,13 +175,10 @@ def test_a_header_without_numbers_is_counted_by_its_names(
 ) -> None:
     """As older writers have it; a contig that is declared twice counts once."""
     vcf = write_vcf("a.vcf", *many(61, 3010))
-    bcf = vcf.with_suffix(".bcf")
-    run("bcftools", "view", "-o", bcf, vcf)
-    data = gzip.decompress(bcf.read_bytes())
-    size = int.from_bytes(data[5:9], "little")
-    text = re.sub(r",IDX=\d+", "", data[9 : 9 + size].decode()).replace("##contig", "##contig=<ID=1>\n##contig", 1)
+    bcf, data, first = plain_bcf(vcf)
+    text = re.sub(r",IDX=\d+", "", data[9:first].decode()).replace("##contig", "##contig=<ID=1>\n##contig", 1)
     assert text.count("##contig=<ID=1") == 2
-    bcf.write_bytes(data[:5] + struct.pack("<I", len(text)) + text.encode() + data[9 + size :])
+    bcf.write_bytes(data[:5] + struct.pack("<I", len(text)) + text.encode() + data[first:])
     assert rows(keyer, [bcf]) == rows(keyer, [vcf])
 
 
