@@ -17,10 +17,10 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as sf
 from pyspark.sql.pandas.types import from_arrow_schema
 
-from features.contract.errors import ClusterError
+from features.contract.errors import ClusterError, DataGateError
 from features.contract.paths import Location
 from features.contract.runs import Runs, lake_uri, open_delta
-from features.contract.schemas import Table
+from features.contract.schemas import DECLARED, Table
 from features.contract.settings import SparkSettings
 
 DEFAULTS = {
@@ -96,8 +96,18 @@ def stop_spark(at_once: bool = False) -> None:
 
 
 def read_table(spark: SparkSession, lake: Location, runs: Runs, table: str) -> DataFrame:
-    """The published version of a table."""
-    return read_version(spark, lake, table, runs.version(table))
+    """The published version of a table. DataGateError for one without a column that it should have."""
+    version = runs.version(table)
+    frame = read_version(spark, lake, table, version)
+    known = DECLARED.get(table)
+    missing = [name for name in known.schema.names if name not in frame.columns] if known else []
+    if missing:
+        made = runs.publisher(table)
+        raise DataGateError(
+            f"table {table}: version {version} has no {', '.join(missing)}, for an older Riskloom wrote it; run "
+            f"{made.job if made else 'its job'} again"
+        )
+    return frame
 
 
 def read_version(spark: SparkSession, lake: Location, table: str, version: int) -> DataFrame:

@@ -67,6 +67,8 @@ VARIANTS = Table(
         ("call_rate", pa.float64(), True),
         ("hwe_exact_p", pa.float64(), True),
         ("hwe_mid_p", pa.float64(), True),
+        ("mach_r2", pa.float64(), True),
+        ("impute_info", pa.float64(), True),
     ),
     {"one_based": "position >= 1", "counts": "allele_count <= allele_number"},
 )
@@ -82,6 +84,14 @@ GENOTYPES = Table(
             for sex in ("", "_female", "_male")
             for call in ("n_hom_ref", "n_het", "n_hom_alt", "n_missing")
         ),
+        ("dosages", pa.binary(), True),
+        *(
+            (f"{sum_}{sex}", pa.int64(), True)
+            for sum_ in ("n_dosage", "dosage_sum")
+            for sex in ("", "_female", "_male")
+        ),
+        ("dosage_square_sum", pa.int64(), True),
+        ("dosage_variance", pa.int64(), True),
     ),
 )
 
@@ -307,6 +317,9 @@ PREDICTIONS = Table(
         "scored_has_risk": "(status = 'scored') = (risk IS NOT NULL)",
     },
 )
+
+DECLARED = {table.path: table for table in list(globals().values()) if isinstance(table, Table)}
+"""The tables that are not named after a job or a task, by path."""
 
 
 def quarantine(job: str) -> Table:

@@ -76,6 +76,9 @@ HalfCalls = Literal["error", "missing", "haploid", "reference"]
 """What `./1` means: nothing that can be trusted, no call, a haploid call of allele 1, or `0/1` (as in
 `plink2 --vcf-half-call`)."""
 
+Dosage = Literal["DS", "GP"]
+"""FORMAT keys of imputed genotypes: the expected count of each ALT, or the probability of each genotype."""
+
 
 class SampleTable(Section):
     """A delimited file with a header that says something of samples: `id` is their column (a .psam file as it
@@ -119,8 +122,9 @@ class QualitySettings(Section):
     nothing.
 
     `pass_only`: no variant with a reason in FILTER. Then the samples' call rate; then, over the samples that
-    are left, the variants' call rate, HWE p (in `hwe_group`, by default in all) and the frequency of the rarer
-    allele. As `plink2 --var-filter --mind --geno --hwe --maf`.
+    are left, the variants' call rate, HWE p (in `hwe_group`, by default in all), the frequency of the rarer
+    allele and MaCH's R2, as `plink2 --var-filter --mind --geno --hwe --maf --mach-r2-filter`; and IMPUTE's INFO.
+    What has no such number, on X, Y and MT or where nothing varies, is not judged by the last two.
     """
 
     pass_only: bool = True
@@ -129,6 +133,8 @@ class QualitySettings(Section):
     minimum_hwe_exact_p: Fraction | None = None
     minimum_hwe_mid_p: Fraction | None = None
     minimum_allele_frequency: Annotated[float, Field(gt=0, lt=0.5)] | None = None
+    minimum_mach_r2: Fraction | None = None
+    minimum_impute_info: Fraction | None = None
     hwe_group: SampleGroup | None = None
 
     @model_validator(mode="after")
@@ -182,13 +188,15 @@ class AncestrySettings(Section):
 
 
 class GenomicsSettings(Section):
-    """VCF, BCF and PLINK 1 files. `gene_field` and `consequence_field` name INFO keys that annotate a variant.
+    """VCF, BCF, BGEN and PLINK 1 files. `gene_field` and `consequence_field` name the INFO keys that annotate.
 
     `sexes`: without it, and a .fam that tells them, calls on X count as everyone's with two copies, and those on
     Y not at all.
     `reference` is a FASTA file below the raw root, with its .fai: a REF that disagrees is refused, and indels
     are moved to the left. `half_calls`: what `./1` is; `error` refuses its line. `somatic` genotypes are
     written where a tumour carries the variant: absence is not reference, and call rate or HWE mean nothing.
+    `dosages`: the FORMAT key that tells dosages in VCF and BCF; where it does, they make the calls, as in
+    `plink2 --vcf dosage=`.
     `genes`: a BED file whose regions' names are the genes of the variants there, instead of `gene_field`.
     `strict` refuses files of which any line is not as the VCF specification has it; it reads them once more.
     """
@@ -203,6 +211,7 @@ class GenomicsSettings(Section):
     relatives: RelativesSettings | None = None
     ancestry: AncestrySettings | None = None
     half_calls: HalfCalls = "error"
+    dosages: Dosage | None = None
     gene_field: str | None = None
     consequence_field: str | None = None
     somatic: bool = False

@@ -1,6 +1,6 @@
 """Blocks of genotypes: their rows one block at a time, and what is known of each sample, in the block's order."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -8,6 +8,8 @@ import pyarrow as pa
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as sf
 
+from features.genomics.dosages import DTYPE, Dosages
+from features.genomics.packing import packed_size
 from features.genomics.sexes import Sex, Sexes
 
 Masks = dict[str, npt.NDArray[np.bool_]]
@@ -19,6 +21,18 @@ def batches_by_block(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[str, p
         blocks = np.array(batch["sample_block"].to_pylist())
         for block in np.unique(blocks):
             yield str(block), batch.filter(pa.array(blocks == block))
+
+
+def row_bytes(genotypes: DataFrame, sexes: Mapping[str, Sexes]) -> int:
+    """Of the widest row: its calls, and its dosages if any row has some."""
+    people = max(map(len, sexes.values()))
+    imputed = genotypes.filter("n_dosage is not null").limit(1).count()
+    return packed_size(people) + imputed * 2 * people
+
+
+def dosage_rows(dosages: pa.Array) -> Dosages:
+    """Dosages of one block (at least one row) as (rows, samples)."""
+    return np.frombuffer(b"".join(dosages.to_pylist()), DTYPE).reshape(len(dosages), -1)
 
 
 def packed_rows(calls: pa.Array) -> npt.NDArray[np.uint8]:

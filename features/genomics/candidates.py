@@ -17,6 +17,7 @@ from features.contract.settings import GenomicsSettings
 from features.genomics.clean import Layout, Rule, Variant
 from features.genomics.contigs import region
 from features.genomics.counts import COUNTS, count_calls, members, sole_carriers
+from features.genomics.dosages import DOSED, DTYPE, sum_dosages
 from features.genomics.formats.files import Part
 from features.genomics.genes import Genes
 from features.genomics.packing import pack
@@ -50,7 +51,8 @@ SCHEMA = pa.schema(
         ("consequence", pa.string()),
         ("sample_block", pa.string()),
         ("calls", pa.binary()),
-        *((name, pa.int64()) for name in COUNTS),
+        ("dosages", pa.binary()),
+        *((name, pa.int64()) for name in (*COUNTS, *DOSED)),
         ("sole_carrier", pa.int32()),
         ("region", pa.int32()),
     ]
@@ -97,9 +99,9 @@ def parse_part(work: Work, part: Part) -> Iterator[pa.RecordBatch]:
     columns = work.columns[part.digest]
     layout, sexes = _layout(work, columns), work.sexes.get(columns.block)
     source = work.order[part.digest]
-    most = min(BATCH_ROWS, max(1, BATCH_BYTES // (columns.total + _ROW_OVERHEAD)))
     variants: list[tuple[Row, Variant]] = []
     refusals: list[Row] = []
+    size = 0
     for location, items in part.records(layout):
         offset = int(location.partition("+")[0])
         for allele, item in enumerate(items, start=1):
@@ -108,9 +110,11 @@ def parse_part(work: Work, part: Part) -> Iterator[pa.RecordBatch]:
                 refusals.append((*place, location, item.value, *[None] * (len(SCHEMA) - 6)))
             else:
                 variants.append((place, item))
-        if len(variants) + len(refusals) >= most:
+                size += item.calls.nbytes
+            size += _ROW_OVERHEAD
+        if size >= BATCH_BYTES or len(variants) + len(refusals) >= BATCH_ROWS:
             yield from _batches(variants, refusals, columns.block, sexes, layout.build)
-            variants, refusals = [], []
+            variants, refusals, size = [], [], 0
     yield from _batches(variants, refusals, columns.block, sexes, layout.build)
 
 
@@ -125,6 +129,7 @@ def _layout(work: Work, columns: Columns) -> Layout:
         half_calls=settings.half_calls,
         reference=work.reference,
         genes=work.genes,
+        dosages=settings.dosages,
     )
 
 
@@ -138,12 +143,26 @@ def _batches(
     if variants and sexes is None:
         yield _batch(list(zip(*(row + (None,) * (len(SCHEMA) - len(row)) for row in described), strict=True)))
     elif variants and sexes is not None:
-        codes = np.stack([variant.codes for _, variant in variants])
+        codes = np.stack([variant.calls.codes for _, variant in variants])
         regions = [region(build, variant.contig, variant.position) for _, variant in variants]
         packed = pack(codes)
         calls, counts = [row.tobytes() for row in packed], count_calls(packed, members(sexes)).T
         carriers = sole_carriers(codes, sexes, regions)
-        yield _batch([*zip(*described, strict=True), calls, *counts, carriers, regions])
+        imputed = _imputed([variant for _, variant in variants], sexes)
+        yield _batch([*zip(*described, strict=True), calls, imputed[0], *counts, *imputed[1:], carriers, regions])
+
+
+def _imputed(variants: Sequence[Variant], sexes: Sexes) -> list[list[object]]:
+    """Dosages and DOSED of each variant; all None where calls tell all."""
+    found: list[list[object]] = [[None] * len(variants) for _ in range(1 + len(DOSED))]
+    for row, variant in enumerate(variants):
+        imputed = variant.calls.imputed
+        if imputed is not None:
+            (sums,) = sum_dosages(imputed.dosages[None], members(sexes)).tolist()
+            told = (imputed.dosages.astype(DTYPE).tobytes(), *sums, imputed.variance)
+            for column, value in zip(found, told, strict=True):
+                column[row] = value
+    return found
 
 
 def _described(variant: Variant) -> Row:

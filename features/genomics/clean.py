@@ -8,20 +8,33 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from features.contract.settings import HalfCalls
+from features.contract.settings import Dosage, HalfCalls
 from features.genomics import genotype
-from features.genomics.contigs import harmonise
+from features.genomics.contigs import Region, harmonise, region
+from features.genomics.dosages import (
+    Flags,
+    Floats,
+    Imputed,
+    WrongDosageError,
+    as_shares,
+    calls_of,
+    from_counts,
+    from_probabilities,
+    genotype_alleles,
+    read_numbers,
+    say_nothing_new,
+)
 from features.genomics.genes import Genes
 from features.genomics.genotype import Alleles
 from features.genomics.packing import Codes
 from features.genomics.reference import Reference, left_align
 
 FIXED_COLUMNS = 8
-NO_CODES = np.empty(0, np.uint8)
 LONGEST_POSITION = 2**31 - 1
 LONGEST_ALLELE_IN_KEY = 50
 
@@ -41,6 +54,7 @@ class Rule(StrEnum):
     REFERENCE = "reference"
     GENOTYPE = "genotype"
     HALF_CALL = "half_call"
+    DOSAGE = "dosage"
 
 
 class RefusedLineError(Exception):
@@ -54,8 +68,8 @@ class RefusedLineError(Exception):
 class Layout:
     """How to read the lines of a file: its number of sample columns, which of them are kept (None: all),
     the genome build, the INFO keys of the annotations, what a half call is, and the reference that REF must
-    agree with (None: it is not checked, and indels stay where they are), and the genes that variants are looked
-    up in (None: their INFO key tells)."""
+    agree with (None: it is not checked, and indels stay where they are), the genes that variants are looked
+    up in (None: their INFO key tells), and the FORMAT key of dosages (None: calls alone are read)."""
 
     build: str
     samples: int
@@ -65,6 +79,21 @@ class Layout:
     half_calls: HalfCalls = "error"
     reference: Reference | None = None
     genes: Genes | None = None
+    dosages: Dosage | None = None
+
+
+class Calls(NamedTuple):
+    """What is known of the kept samples: codes, and dosages where these tell more."""
+
+    codes: Codes
+    imputed: Imputed | None = None
+
+    @property
+    def nbytes(self) -> int:
+        return self.codes.nbytes + (self.imputed.dosages.nbytes if self.imputed else 0)
+
+
+NOTHING = Calls(np.empty(0, np.uint8))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +113,7 @@ class Variant:
     filters: list[str]
     gene: str | None
     consequence: str | None
-    codes: Codes
+    calls: Calls
 
 
 Record = tuple[str, list[Variant | Rule]]
@@ -120,20 +149,20 @@ def check_site(site: Site, layout: Layout) -> None:
         raise RefusedLineError(Rule.REFERENCE)
 
 
-def biallelic(site: Site, codes: Sequence[Codes], layout: Layout) -> list[Variant | Rule]:
-    """One item per ALT: the variant with its codes, or SYMBOLIC."""
+def biallelic(site: Site, calls: Sequence[Calls], layout: Layout) -> list[Variant | Rule]:
+    """One item per ALT: the variant with its calls, or SYMBOLIC."""
     return [
-        _variant(site, allele, counted, layout) if _BASES.fullmatch(allele) else Rule.SYMBOLIC
-        for allele, counted in zip(site.alts, codes, strict=True)
+        _variant(site, allele, own, layout) if _BASES.fullmatch(allele) else Rule.SYMBOLIC
+        for allele, own in zip(site.alts, calls, strict=True)
     ]
 
 
-def _variant(site: Site, allele: str, codes: Codes, layout: Layout) -> Variant:
+def _variant(site: Site, allele: str, calls: Calls, layout: Layout) -> Variant:
     key, contig, position, ref, alt = normalise(
         layout.build, site.chrom, site.position, site.ref, allele, layout.reference
     )
     gene = layout.genes.at(contig, position, len(ref)) if layout.genes else site.gene
-    return Variant(key, contig, position, ref, alt, site.rsid, site.filters, gene, site.consequence, codes)
+    return Variant(key, contig, position, ref, alt, site.rsid, site.filters, gene, site.consequence, calls)
 
 
 def clean_line(line: bytes, layout: Layout) -> list[Variant | Rule]:
@@ -154,9 +183,8 @@ def clean_line(line: bytes, layout: Layout) -> list[Variant | Rule]:
         info_value(info, layout.consequence_field),
     )
     check_site(site, layout)
-    alts = len(site.alts)
-    codes = _codes(fields[8], fields[9], alts, layout) if layout.samples else [NO_CODES] * alts
-    return biallelic(site, codes, layout)
+    calls = _calls(fields[8], fields[9], site, layout) if layout.samples else [NOTHING] * len(site.alts)
+    return biallelic(site, calls, layout)
 
 
 def normalise(
@@ -205,17 +233,71 @@ def position_of(pos: str) -> int:
     return int(pos)
 
 
-def _codes(form: bytes, columns: bytes, alts: int, layout: Layout) -> list[Codes]:
-    """The codes of the kept samples for each ALT; a bad call of any column refuses the line."""
-    samples = layout.samples
+def _calls(form: bytes, columns: bytes, site: Site, layout: Layout) -> list[Calls]:
+    """The calls of the kept samples for each ALT; a bad call of any column refuses the line."""
+    samples, alts = layout.samples, len(site.alts)
     plain = genotype.read_biallelic(columns, samples) if alts == 1 and form == b"GT" else None
     if plain is not None:
-        return [plain if layout.keep is None else plain[layout.keep]]
+        return [Calls(plain if layout.keep is None else plain[layout.keep])]
     if columns.count(b"\t") + 1 != samples:
         raise RefusedLineError(Rule.COLUMNS)
-    if form.split(b":")[0] != b"GT":
+    fields = form.decode(errors="replace").split(":")
+    called = None
+    if fields[0] == "GT":
+        called = count_calls(*genotype.read_alleles(columns, samples, layout.half_calls), alts, layout)
+    if layout.dosages in fields:
+        haploid = genotype.one_copy(columns, samples) if called else None
+        values = _numbers(columns, fields.index(layout.dosages), alts, layout)
+        return impute(values, haploid, called, site, layout)
+    if called is None:
         raise RefusedLineError(Rule.GENOTYPE)
-    return count_calls(*genotype.read_alleles(columns, samples, layout.half_calls), alts, layout)
+    return [Calls(codes) for codes in called]
+
+
+def _numbers(columns: bytes, place: int, alts: int, layout: Layout) -> Floats:
+    try:
+        return read_numbers(columns, layout.samples, place, dosage_values(alts, layout))
+    except WrongDosageError:
+        raise RefusedLineError(Rule.DOSAGE) from None
+
+
+def dosage_values(alts: int, layout: Layout) -> int:
+    """How many numbers a sample's dosage may have."""
+    return alts if layout.dosages == "DS" else len(genotype_alleles(alts + 1, 2))
+
+
+def impute(
+    values: Floats, haploid: Flags | None, called: Sequence[Codes] | None, site: Site, layout: Layout
+) -> list[Calls]:
+    """The calls of the kept samples for each ALT from the numbers of all samples, (samples, `dosage_values`);
+    where one is missing, what was `called` counts, if anything was. `haploid` are the samples of one copy; None
+    where no call tells, and then everyone must have two there."""
+    if haploid is None:
+        if region(layout.build, harmonise(site.chrom), site.position) is not Region.DIPLOID:
+            raise RefusedLineError(Rule.DOSAGE)
+        haploid = np.zeros(len(values), bool)
+    if layout.keep is not None:
+        values, haploid = values[layout.keep], haploid[layout.keep]
+    alts = range(1, len(site.alts) + 1)
+    try:
+        if layout.dosages == "DS":
+            doubled = np.where(haploid[:, None], 2 * values, values)
+            found = [from_counts(doubled[:, alt - 1], called[alt - 1] if called else None) for alt in alts]
+        else:
+            shares = as_shares(values, haploid, len(site.alts) + 1)
+            found = [
+                from_probabilities(shares, haploid, alt, len(alts) + 1, called[alt - 1] if called else None)
+                for alt in alts
+            ]
+    except WrongDosageError:
+        raise RefusedLineError(Rule.DOSAGE) from None
+    return [calls_of_imputed(imputed) for imputed in found]
+
+
+def calls_of_imputed(imputed: Imputed) -> Calls:
+    """The calls that dosages make, and these where they tell more."""
+    codes = calls_of(imputed.dosages)
+    return Calls(codes, None if say_nothing_new(imputed, codes) else imputed)
 
 
 def count_calls(first: Alleles, second: Alleles, alts: int, layout: Layout) -> list[Codes]:

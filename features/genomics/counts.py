@@ -53,12 +53,14 @@ def _words(packed: npt.NDArray[np.uint8]) -> Words:
 
 
 def sole_carriers(codes: Codes, sexes: Sexes, places: Sequence[Region]) -> list[int | None]:
-    """Which of the people carries each variant's ALT, where one alone does: perhaps a singleton. A heterozygous
-    call of one copy is not believed."""
+    """Which of the people carries each variant's ALT, where one alone does, in one copy: perhaps a singleton. A
+    heterozygous call of one copy is not believed."""
     carriers = (codes == 1) | (codes == 2)
+    single = codes == 1
     for row, place in enumerate(places):
         if place is not Region.DIPLOID:
             diploid, haploid = copies(sexes, place)
             carriers[row] &= diploid | (haploid & (codes[row] == 2))
-    alone, first = carriers.sum(1) == 1, carriers.argmax(1)
+            single[row] = carriers[row] & ((codes[row] == 1) | haploid)
+    alone, first = (carriers.sum(1) == 1) & single.any(1), carriers.argmax(1)
     return [int(person) if only else None for person, only in zip(first, alone, strict=True)]

@@ -1,4 +1,5 @@
-"""A person's genome as numbers: ALT counts of chosen variants, how many a gene carries, and polygenic scores."""
+"""A person's genome as numbers: ALT counts of chosen variants (dosages, where there are any), how many a gene
+carries, and polygenic scores."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pyspark.sql import functions as sf
 
 from features.contract.errors import ConfigError, DataGateError
 from features.contract.settings import GenomicFeatures, OutcomeSettings
+from features.genomics.dosages import DTYPE, in_alts
 from features.genomics.packing import MISSING, unpack
 
 SAMPLES_PER_BYTE = 4
@@ -143,17 +145,22 @@ def person_major(genotypes: DataFrame, contributions: DataFrame, layout: Layout)
     `contributions` (`variant_key, place, burden`) is broadcast: it grows with the vocabulary, not
     with people. Places past a block's last sample are its padding; `samples` does not have them.
     """
-    selected = genotypes.select("variant_key", "sample_block", "calls")
+    selected = genotypes.select("variant_key", "sample_block", "calls", "dosages")
     selected = selected.join(sf.broadcast(contributions), "variant_key")
     last = ((sf.length("calls") - 1) / CHUNK_BYTES).cast("int")
     pieces = sf.transform(sf.sequence(sf.lit(0), last), _piece)
-    chunks = selected.select("sample_block", "place", "burden", sf.posexplode(pieces).alias("chunk", "calls"))
+    exploded = selected.select("sample_block", "place", "burden", sf.posexplode(pieces).alias("chunk", "piece"))
+    chunks = exploded.select("sample_block", "place", "burden", "chunk", "piece.*")
     schema = "sample_block string, sample_index int, x array<float>"
     return chunks.groupBy("sample_block", "chunk").applyInPandas(_chunk_rows(layout), schema)
 
 
 def _piece(i: Column) -> Column:
-    return sf.col("calls").substr(i * CHUNK_BYTES + 1, sf.lit(CHUNK_BYTES))
+    """Calls and dosages of the same people."""
+    sizes = {"calls": CHUNK_BYTES, "dosages": CHUNK_BYTES * SAMPLES_PER_BYTE * np.dtype(DTYPE).itemsize}
+    return sf.struct(
+        *(sf.col(name).substr(i * size + 1, sf.lit(size)).alias(name) for name, size in sizes.items())
+    )
 
 
 def _chunk_rows(layout: Layout) -> Callable[[pd.DataFrame], pd.DataFrame]:
@@ -173,11 +180,17 @@ def _sums(chunk: pd.DataFrame, layout: Layout) -> tuple[npt.NDArray[np.float64],
     """ALT counts or carried variants, and variants called, each of shape (width, people)."""
     people = len(chunk["calls"].iloc[0]) * SAMPLES_PER_BYTE
     total, called = np.zeros((layout.width, people)), np.zeros((layout.width, people))
-    for place, burden, calls in zip(chunk["place"], chunk["burden"], chunk["calls"], strict=True):
-        codes = unpack(calls, SAMPLES_PER_BYTE * len(calls))
-        known = codes != MISSING
-        total[place] += np.where(known, codes > 0 if burden else codes, 0)
-        called[place] += known
+    columns = (chunk[name] for name in ("place", "burden", "calls", "dosages"))
+    for place, burden, calls, dosages in zip(*columns, strict=True):
+        alts = np.full(people, np.nan)
+        if dosages is None or burden:
+            codes = unpack(calls, SAMPLES_PER_BYTE * len(calls))
+            alts = np.where(codes == MISSING, np.nan, codes > 0 if burden else codes)
+        else:
+            known = in_alts(np.frombuffer(dosages, DTYPE))
+            alts[: len(known)] = known
+        total[place] += np.nan_to_num(alts)
+        called[place] += ~np.isnan(alts)
     return total, called
 
 

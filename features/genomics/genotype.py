@@ -64,6 +64,20 @@ def _first_four(columns: bytes, samples: int) -> tuple[npt.NDArray[np.int64], np
     return starts, every_byte[starts]
 
 
+def one_copy(columns: bytes, samples: int) -> npt.NDArray[np.bool_]:
+    """Whose call is of one allele (`0`, `.`), from the tab-separated sample columns of a line."""
+    starts, _ = _first_four(columns, samples)
+    text = np.frombuffer(columns + b"\t", np.uint8)
+    ends = np.flatnonzero((text == ord("\t")) | (text == ord(":")))
+    separators = np.flatnonzero((text == ord("/")) | (text == ord("|")))
+    between = np.append(separators, len(text))
+    # Since 4.4 a call may begin with a separator.
+    found: npt.NDArray[np.bool_] = (
+        between[np.searchsorted(separators, starts + 1)] > ends[np.searchsorted(ends, starts)]
+    )
+    return found
+
+
 def count_alleles(first: Alleles, second: Alleles, allele: int) -> Codes:
     """Codes (n samples): how many alleles of a call are this ALT, other ALTs counting as REF as in
     `bcftools norm -m -`; 3 where missing."""

@@ -25,21 +25,41 @@ from features.contract.persons import PersonKeyer
 from features.contract.runs import Runs
 from features.contract.schemas import QC_ATTRITION, QC_EXCLUDED, QC_SAMPLES, QC_VARIANTS
 from features.contract.settings import GenomicsSettings, QualitySettings, Settings
-from features.genomics.blocks import Masks, batches_by_block, flags_by_block, packed_rows, sexes_by_block
+from features.genomics.blocks import (
+    Masks,
+    batches_by_block,
+    dosage_rows,
+    flags_by_block,
+    packed_rows,
+    row_bytes,
+    sexes_by_block,
+)
 from features.genomics.counts import COUNTS, SEXES, count_calls, members
 from features.genomics.current import check_made
+from features.genomics.dosages import DOSED, sum_dosages
 from features.genomics.hwe import with_hwe
-from features.genomics.packing import packed_size
 from features.genomics.sample_table import read_values
 from features.genomics.samples import KEYS, call_rate, sums_by_sample
 from features.genomics.sexes import Sexes
-from features.genomics.summarise import region_of, with_frequencies
+from features.genomics.summarise import region_of, sums_of_dosages, with_frequencies
 from features.lake import Written, bounded_arrow_batches, broadcast_if_few, read_table, write_table
 
 log = logging.getLogger("riskloom")
 SECTION = "genomics.quality"
 PASS_ONLY, SAMPLE_CALL_RATE = "pass_only", "minimum_sample_call_rate"
 GROUP = "_group"
+DESCRIBED = (
+    "variant_key",
+    "build",
+    "contig",
+    "position",
+    "ref",
+    "alt",
+    "rsid",
+    "filters",
+    "gene",
+    "consequence",
+)
 JUDGED = ("variants", "genotypes", "samples")
 
 
@@ -72,7 +92,7 @@ def control_quality(
     genomics, limits = _sections(settings)
     variants, genotypes, samples = (read_table(spark, lake, runs, name) for name in JUDGED)
     sexes = sexes_by_block(samples)
-    with ExitStack() as stack, bounded_arrow_batches(spark, packed_size(max(map(len, sexes.values())))):
+    with ExitStack() as stack, bounded_arrow_batches(spark, row_bytes(genotypes, sexes)):
         judged_samples = _judge_samples(samples, variants, genotypes, sexes, genomics.build, limits).persist()
         stack.callback(judged_samples.unpersist)
         kept = flags_by_block(judged_samples, sf.col("rule").isNull())
@@ -171,7 +191,7 @@ def _judge_variants(
     limits: QualitySettings,
 ) -> DataFrame:
     """`variants` counted in the samples that are kept, with `rule`, null for what passes, and the `value` that
-    broke it."""
+    broke it. INFO stays as it was in all samples: the lake does not keep probabilities."""
     masks = {block: members(sexes[block], kept[block]) for block in sexes}
     people = {suffix: sum(int(masks[block][place].sum()) for block in masks) for place, suffix in enumerate(SEXES)}
     names = list(COUNTS)
@@ -180,13 +200,11 @@ def _judge_variants(
         names += [f"{name}{GROUP}" for name in COUNTS]
     everyone = group is None and all(mask.all() for mask in kept.values())
     counts = genotypes if everyone else genotypes.mapInArrow(_Recount(masks, names), _ddl(names))
-    summed = counts.groupBy("variant_key").agg(*(sf.sum(name).alias(name) for name in names))
-    described = variants.select(
-        "variant_key", "build", "contig", "position", "ref", "alt", "rsid", "filters", "gene", "consequence"
-    )
+    summed = counts.groupBy("variant_key").agg(*(sf.sum(name).alias(name) for name in names), *sums_of_dosages())
+    described = variants.select(*DESCRIBED, sf.col("impute_info").alias("told"))
     placed = described.join(summed, "variant_key").withColumn("region", region_of(build))
     counted = with_frequencies(with_hwe(placed, GROUP if group is not None else ""), people)
-    return counted.withColumns(_broken(limits))
+    return counted.withColumn("impute_info", sf.col("told")).withColumns(_broken(limits))
 
 
 def _broken(limits: QualitySettings) -> dict[str, Column]:
@@ -210,6 +228,8 @@ def _rules(limits: QualitySettings) -> list[tuple[str, float, Column]]:
         "minimum_hwe_exact_p": sf.col("hwe_exact_p"),
         "minimum_hwe_mid_p": sf.col("hwe_mid_p"),
         "minimum_allele_frequency": sf.coalesce(rarer, sf.lit(0.0)),
+        "minimum_mach_r2": sf.col("mach_r2"),
+        "minimum_impute_info": sf.col("impute_info"),
     }
     return [
         (name, getattr(limits, name), value) for name, value in values.items() if getattr(limits, name) is not None
@@ -218,7 +238,8 @@ def _rules(limits: QualitySettings) -> list[tuple[str, float, Column]]:
 
 @dataclass(frozen=True)
 class _Recount:
-    """The function that each task runs: packed rows in; `names`, the calls of each mask of a block, out."""
+    """The function that each task runs: packed rows in; `names`, the calls of each mask of a block, and DOSED of
+    the first masks out."""
 
     masks: dict[str, list[npt.NDArray[np.bool_]]]
     names: list[str]
@@ -227,11 +248,23 @@ class _Recount:
         for block, rows in batches_by_block(batches):
             counts = count_calls(packed_rows(rows["calls"]), self.masks[block])
             columns = [rows["variant_key"], *(pa.array(column) for column in counts.T)]
-            yield pa.RecordBatch.from_arrays(columns, names=["variant_key", *self.names])
+            dosed = _dosed(rows["dosages"], self.masks[block][: len(SEXES)])
+            yield pa.RecordBatch.from_arrays([*columns, *dosed], names=["variant_key", *self.names, *DOSED])
+
+
+def _dosed(dosages: pa.Array, masks: Sequence[npt.NDArray[np.bool_]]) -> list[pa.Array]:
+    """DOSED of the people that are counted; null where calls tell all, and the variance always."""
+    there = dosages.is_valid().to_numpy(zero_copy_only=False)
+    found = np.zeros((len(dosages), len(DOSED)), np.int64)
+    if there.any():
+        known = dosages.filter(pa.array(there))
+        found[there, :-1] = sum_dosages(dosage_rows(known), masks)
+    absent = [*[~there] * (len(DOSED) - 1), np.ones(len(dosages), bool)]
+    return [pa.array(column, mask=null) for column, null in zip(found.T, absent, strict=True)]
 
 
 def _ddl(names: Iterable[str]) -> str:
-    return ", ".join(["variant_key string", *(f"{name} bigint" for name in names)])
+    return ", ".join(["variant_key string", *(f"{name} bigint" for name in (*names, *DOSED))])
 
 
 def _attrition(variants: DataFrame, samples: DataFrame, limits: QualitySettings) -> list[Step]:

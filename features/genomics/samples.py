@@ -89,8 +89,8 @@ def _substitution() -> Column:
 
 def _singletons(accepted: DataFrame, variants: DataFrame) -> DataFrame:
     """How many variants only this sample carries, in one copy: alone in its block, confirmed over all."""
-    believed = sf.col("allele_count") - sf.col("n_het_haploid") / 2
-    alone = variants.filter(believed == 1).select("variant_key")
+    carriers = sf.col("n_het") - sf.col("n_het_haploid") + sf.col("n_hom_alt")
+    alone = variants.filter(carriers == 1).select("variant_key")
     found = accepted.filter(sf.col("sole_carrier").isNotNull()).select(
         "variant_key", "sample_block", sf.col("sole_carrier").alias("sample_index")
     )

@@ -2,7 +2,8 @@
 
 A haploid call was stored as two copies (as in plink). Where ploidy hangs on sex, men have one copy of X
 and Y, and whoever's sex is unknown counts as a woman; Y is counted in men only; everyone has one copy
-of MT. A heterozygous call of one copy gives half an allele, and `n_het_haploid` counts such.
+of MT. A heterozygous call of one copy gives half an allele, and `n_het_haploid` counts such. Where there are
+dosages alleles are counted by them, and calls, missingness and HWE by the calls that they make.
 """
 
 from collections.abc import Mapping
@@ -13,10 +14,12 @@ from pyspark.sql import functions as sf
 from features.contract.schemas import VARIANTS
 from features.genomics.contigs import PSEUDO_AUTOSOMAL, Region
 from features.genomics.counts import CALLS, SEXES
+from features.genomics.dosages import COPY
 from features.genomics.hwe import with_hwe
 
 DESCRIPTION = ("region", "contig", "position", "ref", "alt", "rsid", "filters", "gene", "consequence")
 CALLED = CALLS[:3]
+DOSED = ("n_dosage", "dosage_sum")
 
 
 def summarise_variants(accepted: DataFrame, build: str, people: Mapping[str, int], somatic: bool) -> DataFrame:
@@ -26,16 +29,34 @@ def summarise_variants(accepted: DataFrame, build: str, people: Mapping[str, int
     block is missing there. HWE is left out for somatic calls, which are not a population's genotypes.
     """
     first = sf.min_by(sf.struct(*DESCRIPTION), sf.struct("source", "offset", "allele")).alias("first")
-    sums = [sf.sum(name).alias(name) for name in _names()]
-    summed = accepted.groupBy("variant_key").agg(first, *sums).select("variant_key", "first.*", *_names())
-    tested = _no_test(summed) if somatic else with_hwe(summed)
+    sums = [*(sf.sum(name).alias(name) for name in _names()), *sums_of_dosages()]
+    summed = accepted.groupBy("variant_key").agg(first, *sums)
+    placed = summed.select("first.*", *(name for name in summed.columns if name != "first"))
+    tested = _no_test(placed) if somatic else with_hwe(placed)
     return with_frequencies(tested, people).withColumn("build", sf.lit(build)).select(VARIANTS.schema.names)
 
 
+def sums_of_dosages() -> list[Column]:
+    """DOSED summed over blocks: of those whose calls tell all, what these give. `variance` is null unless every
+    block with dosages has one."""
+    called = {sex: sum((sf.col(f"{call}{sex}") for call in CALLED), start=sf.lit(0)) for sex in SEXES}
+    counted = {sex: sf.col(f"n_het{sex}") + 2 * sf.col(f"n_hom_alt{sex}") for sex in SEXES}
+    squares = COPY**2 * (sf.col("n_het") + 4 * sf.col("n_hom_alt"))
+    untold = sf.col("n_dosage").isNotNull() & sf.col("dosage_variance").isNull()
+    told = sf.coalesce(sf.sum("dosage_variance"), sf.lit(0))
+    return [
+        *(sf.sum(sf.coalesce(f"n_dosage{sex}", called[sex])).alias(f"n_dosage{sex}") for sex in SEXES),
+        *(sf.sum(sf.coalesce(f"dosage_sum{sex}", COPY * counted[sex])).alias(f"dosage_sum{sex}") for sex in SEXES),
+        sf.sum(sf.coalesce("dosage_square_sum", squares)).alias("dosage_square_sum"),
+        sf.when(sf.count("dosage_variance") > 0, sf.when(~sf.max(untold), told)).alias("dosage_variance"),
+    ]
+
+
 def with_frequencies(variants: DataFrame, people: Mapping[str, int]) -> DataFrame:
-    """`variants` with alleles counted and their shares, from `region` and the calls of each sex. On Y the calls
-    become those of men."""
-    return variants.withColumns(_of_men_on_y()).withColumns(_haploid()).withColumns(_frequencies(people))
+    """`variants` with alleles counted, their shares and how well they were imputed, from `region`, the calls and
+    the dosages of each sex. On Y the calls and dosages become those of men."""
+    men = variants.withColumns(_of_men_on_y()).withColumns(_haploid())
+    return men.withColumns(_frequencies(people)).withColumns(_imputation())
 
 
 def region_of(build: str) -> Column:
@@ -60,29 +81,42 @@ def _no_test(variants: DataFrame) -> DataFrame:
 
 def _of_men_on_y() -> dict[str, Column]:
     on_y = sf.col("region") == Region.Y
-    return {call: sf.when(on_y, sf.col(f"{call}_male")).otherwise(sf.col(call)) for call in CALLED}
+    return {name: sf.when(on_y, sf.col(f"{name}_male")).otherwise(sf.col(name)) for name in (*CALLED, *DOSED)}
 
 
 def _haploid() -> dict[str, Column]:
-    """The calls of those who have one copy, by what was called."""
+    """The calls of those who have one copy, by what was called, and their dosages."""
     men, everyone = sf.col("region").isin(Region.X, Region.Y), sf.col("region") == Region.MT
     return {
-        f"{call}_haploid": sf.when(men, sf.col(f"{call}_male")).when(everyone, sf.col(call)).otherwise(0)
-        for call in CALLED
+        f"{name}_haploid": sf.when(men, sf.col(f"{name}_male")).when(everyone, sf.col(name)).otherwise(0)
+        for name in (*CALLED, *DOSED)
     }
 
 
 def _frequencies(people: Mapping[str, int]) -> dict[str, Column]:
     samples = sf.when(sf.col("region") == Region.Y, people["_male"]).otherwise(people[""])
     called = sum((sf.col(call) for call in CALLED), start=sf.lit(0))
-    haploid = sum((sf.col(f"{call}_haploid") for call in CALLED), start=sf.lit(0))
-    two = sf.col("n_het") + 2 * sf.col("n_hom_alt")
-    count = two - sf.col("n_het_haploid") / 2 - sf.col("n_hom_alt_haploid")
-    number = 2 * called - haploid
+    count = (sf.col("dosage_sum") - sf.col("dosage_sum_haploid") / 2) / COPY
+    number = 2 * sf.col("n_dosage") - sf.col("n_dosage_haploid")
     return {
         "n_missing": samples - called,
         "allele_count": count,
         "allele_number": number,
         "allele_frequency": sf.when(number > 0, count / number),
         "call_rate": sf.when(samples > 0, called / samples),
+    }
+
+
+def _imputation() -> dict[str, Column]:
+    """How well the ALT was imputed, where everyone has two copies and it varies: the variance of the dosages as a
+    share of that of a binomial (MaCH's R2; Li et al., Genet Epidemiol 2010;34:816), and IMPUTE's INFO, what the
+    probabilities leave unknown taken from 1 (Marchini & Howie, Nat Rev Genet 2010;11:499)."""
+    n, p = sf.col("n_dosage"), sf.col("allele_frequency")
+    usual = 2 * p * (1 - p)
+    varies = (sf.col("region") == Region.DIPLOID) & (p > 0) & (p < 1)
+    variance = sf.col("dosage_square_sum") / COPY**2 / n - 4 * p * p
+    unknown = sf.col("dosage_variance") / COPY**2 / n
+    return {
+        "mach_r2": sf.when(varies, variance / usual),
+        "impute_info": sf.when(varies, 1 - unknown / usual),
     }

@@ -2,17 +2,20 @@
 
 import zipimport
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
+from pyspark.sql.pandas.types import from_arrow_schema
 
-from features.contract.errors import ClusterError
+from features.contract.errors import ClusterError, DataGateError
 from features.contract.paths import Location
-from features.contract.schemas import Table, _schema
-from features.lake import data_files, read_version, write_table
+from features.contract.runs import Run, Runs
+from features.contract.schemas import VARIANTS, Table, _schema
+from features.lake import data_files, read_table, read_version, write_table
 
 CHECKS = {"a_is_there": "length(a) > 0"}
 ONE = Table("t", _schema(("a", pa.string())), CHECKS)
@@ -47,6 +50,19 @@ def test_a_version_that_lost_a_file_is_not_read_as_less(spark: SparkSession, lak
         read_version(spark, lake, "t", version)
     with pytest.raises(ClusterError, match="table u is not in this lake"):
         read_version(spark, lake, "u", 0)
+
+
+def test_a_table_of_an_older_version_names_the_job_to_run(spark: SparkSession, lake: Location) -> None:
+    shape = [name for name in VARIANTS.schema.names if name not in ("mach_r2", "impute_info")]
+    older = Table("variants", pa.schema([VARIANTS.schema.field(name) for name in shape]))
+    arrow = older.schema.empty_table().to_pandas()
+    frame = spark.createDataFrame(arrow, from_arrow_schema(older.schema))
+    write_table(frame, lake, older)
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    run = Run("a", "ingest_genomics", start, "c", "i", "v", wrote={"variants": "0"}, finished=start)
+    told = "table variants: version 0 has no mach_r2, impute_info.*run ingest_genomics again"
+    with pytest.raises(DataGateError, match=told):
+        read_table(spark, lake, Runs((run,)), "variants")
 
 
 def test_a_worker_does_not_read_its_zips_anew_for_each_task(spark: SparkSession) -> None:

@@ -20,7 +20,8 @@ from features.contract.paths import Location
 from features.contract.settings import HalfCalls
 from features.genomics import genotype
 from features.genomics.clean import (
-    NO_CODES,
+    NOTHING,
+    Calls,
     Layout,
     Record,
     RefusedLineError,
@@ -30,7 +31,10 @@ from features.genomics.clean import (
     biallelic,
     check_site,
     count_calls,
+    dosage_values,
+    impute,
 )
+from features.genomics.dosages import Floats
 from features.genomics.formats.header import Header
 from features.genomics.formats.vcf import header_of
 from features.genomics.genotype import Alleles
@@ -144,11 +148,10 @@ def _clean(record: bytes, names: Names, samples: int, layout: Layout) -> list[Va
     check_site(site, layout)
     alts = len(site.alts)
     if not samples:
-        return biallelic(site, [NO_CODES] * alts, layout)
+        return biallelic(site, [NOTHING] * alts, layout)
     if found != samples:
         raise RefusedLineError(Rule.COLUMNS)
-    calls = _genotypes(_Values(record, 8 + shared), n_formats, samples, names)
-    return biallelic(site, count_calls(*_alleles(calls, layout.half_calls), alts, layout), layout)
+    return biallelic(site, _calls(_Values(record, 8 + shared), n_formats, names, site, layout), layout)
 
 
 class _Values:
@@ -205,19 +208,49 @@ def _is_absent(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     return missing
 
 
-def _genotypes(values: _Values, n_formats: int, samples: int, names: Names) -> npt.NDArray[Any]:
-    """GT of every sample: (samples, ploidy). It comes first or, as in a VCF, the record is refused."""
-    if n_formats and names.ids[values.whole_numbers()[0]] == "GT":
-        found = values.array(samples)
-        if found.dtype.kind == "i" and found.shape[1]:
-            return found
-    raise RefusedLineError(Rule.GENOTYPE)
+def _calls(values: _Values, n_formats: int, names: Names, site: Site, layout: Layout) -> list[Calls]:
+    """The calls of the kept samples for each ALT. GT comes first or, as in a VCF, is as if not there."""
+    alts, called, haploid, numbers = len(site.alts), None, None, None
+    for place in range(n_formats):
+        name = names.ids[values.whole_numbers()[0]]
+        found = values.array(layout.samples)
+        if name == "GT" and place == 0 and found.dtype.kind == "i" and found.shape[1]:
+            called = count_calls(*_alleles(found, layout.half_calls), alts, layout)
+            haploid = np.asarray(_are_ends(found[:, 1:]).all(1))
+        elif name == layout.dosages:
+            numbers = _numbers(found, dosage_values(alts, layout))
+        if called and layout.dosages is None:
+            break
+    if numbers is not None:
+        return impute(numbers, haploid, called, site, layout)
+    if called is None:
+        raise RefusedLineError(Rule.GENOTYPE)
+    return [Calls(codes) for codes in called]
+
+
+def _numbers(values: npt.NDArray[Any], most: int) -> Floats:
+    """(samples, `most`), NaN where there is none."""
+    absent = _is_absent(values) if values.dtype.kind in "if" else np.ones(values.shape, bool)
+    found = np.full((len(values), most), np.nan)
+    if values.shape[1] > most and not absent[:, most:].all():
+        raise RefusedLineError(Rule.DOSAGE)
+    if values.dtype.kind in "if":
+        found[:, : values.shape[1]] = np.where(absent, np.nan, values)[:, :most]
+    elif values.dtype.kind == "S":
+        raise RefusedLineError(Rule.DOSAGE)
+    return found
+
+
+def _are_ends(calls: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Where a call ended before: the type's smallest number but one."""
+    ends: npt.NDArray[np.bool_] = calls == np.iinfo(calls.dtype).min + 1
+    return ends
 
 
 def _alleles(calls: npt.NDArray[Any], half_calls: HalfCalls) -> tuple[Alleles, Alleles]:
     """Both alleles of every sample, as `genotype.read_alleles` gives them. A call has (allele + 1) * 2, and 1 more
     where it is phased; after a shorter one stands the type's smallest number but one."""
-    ends: npt.NDArray[np.bool_] = calls == np.iinfo(calls.dtype).min + 1
+    ends = _are_ends(calls)
     numbers = (calls.astype(np.int32) >> 1) - 1
     numbers[numbers == -1] = genotype.MISSING
     malformed = ((numbers < -1) & (calls < 0) & ~ends) | (numbers > np.iinfo(np.int16).max)

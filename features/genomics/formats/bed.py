@@ -14,6 +14,7 @@ import numpy.typing as npt
 from features.contract.errors import DataGateError
 from features.contract.paths import Location
 from features.genomics.clean import (
+    Calls,
     Layout,
     Record,
     RefusedLineError,
@@ -83,7 +84,7 @@ def _clean(fields: Sequence[str], calls: npt.NDArray[np.uint8], layout: Layout) 
     site = Site(chrom, at, ref, [] if alt == "0" else [alt.upper()], names)
     check_site(site, layout)
     codes: Codes = meaning[unpack(calls, layout.samples)]
-    return biallelic(site, [codes if layout.keep is None else codes[layout.keep]], layout)
+    return biallelic(site, [Calls(codes if layout.keep is None else codes[layout.keep])], layout)
 
 
 def open_bed(

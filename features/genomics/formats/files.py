@@ -1,4 +1,4 @@
-"""The files of genomes, each opened by what it is: VCF, BCF or a PLINK 1 fileset, whatever it is called."""
+"""The files of genomes, each opened by what it is: VCF, BCF, BGEN or a PLINK 1 fileset, whatever it is called."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from features.contract.errors import DataGateError
 from features.contract.paths import FileStat, Location
 from features.contract.persons import PersonKeyer
 from features.genomics.clean import Layout, Record
-from features.genomics.formats import bcf, bed
+from features.genomics.formats import bcf, bed, bgen
 from features.genomics.formats.header import Header
 from features.genomics.formats.vcf import VcfPart, read_header
 from features.raw_text import Split, plan_splits, read_chunks
@@ -39,30 +39,44 @@ class GenomeFile:
 def open_files(raw: Location, keyer: PersonKeyer, files: Sequence[FileStat], step: int) -> list[GenomeFile]:
     """The files by path, in parts of about `step` stored bytes. DataGateError for one that is none of these."""
     by_path = {file.path: file for file in sorted(files, key=lambda file: file.path)}
-    magic = {path: _first_bytes(raw / path) for path in by_path}
-    companions: dict[str, list[str]] = {}
-    for path in by_path:
-        if magic[path] in (bed.MAGIC, bed.SAMPLE_MAJOR):
-            companions[path] = [path.removesuffix(".bed") + suffix for suffix in (".bim", ".fam")]
-    taken: dict[str, str] = {}
+    companions = {path: _companions(raw, path) for path in by_path}
+    owner: dict[str, str] = {}
     for path, others in companions.items():
         for other in others:
-            if taken.setdefault(other, path) != path:
-                both = f"files {keyer.path_digest(taken[other])} and {keyer.path_digest(path)}"
-                raise DataGateError(f"{both}: they have one .bim and .fam; name one of them in genomics.paths")
+            if owner.setdefault(other, path) != path:
+                both = f"files {keyer.path_digest(owner[other])} and {keyer.path_digest(path)}"
+                own = " and ".join(f".{name.rpartition('.')[2]}" for name in others)
+                raise DataGateError(f"{both}: they have one {own}; name one of them in genomics.paths")
     opened = []
     for path, file in by_path.items():
-        if path in companions:
-            opened.append(_fileset(raw, keyer, by_path, path, companions[path], step))
-        elif path not in taken:
+        others = companions[path]
+        if len(others) == len(_OF_BED):
+            opened.append(_fileset(raw, keyer, by_path, path, others, step))
+        elif len(others) == len(_OF_BGEN):
+            opened.append(_bgen(raw, keyer, file, by_path.get(others[0]), step))
+        elif path not in owner:
             opened.append(_variant_file(raw, file, keyer.path_digest(path), step))
     return opened
 
 
-def _first_bytes(location: Location) -> bytes:
-    with location.open() as stream:
-        found: bytes = stream.read(len(bed.MAGIC))
-        return found
+_OF_BED, _OF_BGEN = (".bim", ".fam"), (".sample",)
+
+
+def _companions(raw: Location, path: str) -> list[str]:
+    """The files that belong to this one: a .bed must have two, a .bgen may have one."""
+    with (raw / path).open() as stream:
+        first = stream.read(bgen.MAGIC_AT + len(bgen.MAGIC))
+    if first.startswith((bed.MAGIC, bed.SAMPLE_MAJOR)):
+        return [path.removesuffix(".bed") + suffix for suffix in _OF_BED]
+    if first[bgen.MAGIC_AT :] == bgen.MAGIC:
+        return [path.removesuffix(".bgen") + suffix for suffix in _OF_BGEN]
+    return []
+
+
+def _bgen(raw: Location, keyer: PersonKeyer, file: FileStat, sample: FileStat | None, step: int) -> GenomeFile:
+    (whole,) = plan_splits(raw, [(file, keyer.path_digest(file.path))], WHOLE)
+    names = plan_splits(raw, [(sample, keyer.path_digest(sample.path))], WHOLE) if sample else []
+    return GenomeFile(*bgen.open_bgen(whole, names, raw / f"{file.path}.bgi", step))
 
 
 def _fileset(

@@ -43,8 +43,8 @@ def read_header(splits: Sequence[Split]) -> Header:
             raise _error(
                 digest,
                 1,
-                "expected ##fileformat=VCFv4.x, a BCF or a PLINK 1 .bed; leave other files (indexes, logs) out of "
-                "genomics.paths",
+                "expected ##fileformat=VCFv4.x, BCF, BGEN or a PLINK 1 .bed; leave other files (indexes, logs) "
+                "out of genomics.paths",
             )
         if line.startswith(b"#CHROM"):
             return _header(digest, number, chunk, start, line)

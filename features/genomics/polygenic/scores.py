@@ -15,8 +15,7 @@ from features.contract.runs import Runs
 from features.contract.schemas import ANCESTRY, POLYGENIC_SCORES, SCORE_MATCHES
 from features.contract.settings import GenomicsSettings, PolygenicSettings, Settings
 from features.genomics.ancestry import check_current as check_ancestry
-from features.genomics.blocks import sexes_by_block
-from features.genomics.packing import packed_size
+from features.genomics.blocks import row_bytes, sexes_by_block
 from features.genomics.polygenic.adjust import with_adjusted
 from features.genomics.polygenic.match import MATCHED, match_lines, weights_of_alt, without_unusable
 from features.genomics.polygenic.scoring_file import WRONG, read_scoring_files
@@ -85,7 +84,7 @@ def score_genomes(
         sexes = sexes_by_block(samples)
         found = _totals(people, genotypes, weighed, sexes, chosen)
         ancestry = read_table(spark, lake, runs, ANCESTRY.path) if genomics.ancestry else None
-        with bounded_arrow_batches(spark, packed_size(max(map(len, sexes.values())))):
+        with bounded_arrow_batches(spark, row_bytes(genotypes, sexes)):
             totals = _write(found, ancestry, lake)
         weighed.unpersist()
         tables = {

@@ -1,4 +1,4 @@
-"""Scores of all samples, any number of scores in one scan of the packed calls.
+"""Scores of all samples, any number of scores in one scan of the packed calls, and of dosages where there are any.
 
 A score is the sum over its variants of the weight of the copies a sample has; a missing call counts as
 the mean over those called (`--xchr-model 1`: men have 0 or 1 copy on X). For additive weights that is what
@@ -7,7 +7,8 @@ the mean weight. With weights w0, w1, w2 of c = 0, 1 and 2 ALTs a score is the s
 
     w0 + c (w1 - w0) + [c = 2] (w2 - 2 w1 + w0)
 
-so that a batch of calls costs one matrix product, and a second one only if a weight is not additive.
+(where c is a dosage a straight line lies between whole numbers: the last factor is max(c - 1, 0)), so
+that a batch of calls costs one matrix product, and a second one only if a weight is not additive.
 Both factors are taken less their means: then a missing call, or a variant that a block of samples lacks,
 adds nothing, and the means are added once for all.
 """
@@ -23,8 +24,10 @@ from pyspark import TaskContext
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as sf
 
-from features.genomics.blocks import batches_by_block, packed_rows
+from features.genomics.blocks import batches_by_block, dosage_rows, packed_rows
 from features.genomics.contigs import Region
+from features.genomics.dosages import COPY, Dosages
+from features.genomics.dosages import MISSING as NO_DOSAGE
 from features.genomics.ordered import in_buckets, ordered_sum
 from features.genomics.packing import MISSING, Codes, packed_size, unpack
 from features.genomics.sexes import Sex, Sexes, copies
@@ -51,9 +54,11 @@ def weighed_variants(weights: DataFrame, variants: DataFrame, scores: list[str],
     )
     grouped = weights.groupBy("variant_key").agg(sf.collect_list(entry).alias("entries"))
     p, called = sf.col("allele_frequency"), sf.col("n_hom_ref") + sf.col("n_het") + sf.col("n_hom_alt")
-    two = sf.when(sf.col("region") == Region.DIPLOID, sf.col("n_hom_alt") / called).otherwise(p * p)
+    two = sf.when((sf.col("region") == Region.DIPLOID) & (called > 0), sf.col("n_hom_alt") / called)
     known = variants.join(grouped, "variant_key").withColumn("region", region_of(build))
-    return known.select("variant_key", "region", (2 * p).alias("mean"), two.alias("mean_two"), "entries")
+    return known.select(
+        "variant_key", "region", (2 * p).alias("mean"), two.otherwise(p * p).alias("mean_two"), "entries"
+    )
 
 
 def sum_scores(genotypes: DataFrame, weighed: DataFrame, sexes: Mapping[str, Sexes], scores: int) -> DataFrame:
@@ -61,7 +66,7 @@ def sum_scores(genotypes: DataFrame, weighed: DataFrame, sexes: Mapping[str, Sex
 
     A task holds 8 bytes a sample and score; what it hands on is added up in the order of the buckets.
     """
-    selected = genotypes.select("variant_key", "sample_block", "calls").join(weighed, "variant_key")
+    selected = genotypes.select("variant_key", "sample_block", "calls", "dosages").join(weighed, "variant_key")
     partial = in_buckets(selected).mapInArrow(_Sums(dict(sexes), scores), PARTIAL)
     return partial.groupBy("sample_block", "first").applyInPandas(
         _added(scores), "sample_block string, sample_index int, sums array<double>"
@@ -98,42 +103,57 @@ class _Sums:
         for block, batch in batches_by_block(batches):
             total = sums.setdefault(block, np.zeros((len(self.sexes[block]), self.scores)))
             regions = batch["region"].to_numpy()
+            imputed = batch["dosages"].is_valid().to_numpy(zero_copy_only=False)
             for place in np.unique(regions):
-                add_rows(total, batch.filter(pa.array(regions == place)), self.sexes[block], Region(place))
+                for dosed in (False, True):
+                    chosen = (regions == place) & (imputed == dosed)
+                    if chosen.any():
+                        add_rows(total, batch.filter(pa.array(chosen)), self.sexes[block], Region(place), dosed)
         task = TaskContext.get()
         yield from _partial(sums, task.partitionId() if task else 0)
 
 
-def add_rows(total: Floats, rows: pa.RecordBatch, sexes: Sexes, place: Region) -> None:
-    """Add to `total` (samples, scores) what rows of one region give, less the means."""
+def add_rows(total: Floats, rows: pa.RecordBatch, sexes: Sexes, place: Region, dosed: bool) -> None:
+    """Add to `total` (samples, scores) what rows of one region give, less the means; all or none have dosages."""
     weights = _matrices(rows["entries"], total.shape[1])
     means = rows["mean"].to_numpy()[:, None], rows["mean_two"].to_numpy()[:, None]
-    packed = packed_rows(rows["calls"])
+    packed: Dosages | npt.NDArray[np.uint8]
+    packed = dosage_rows(rows["dosages"]) if dosed else packed_rows(rows["calls"])
     at_once = max(1, _CODES_AT_ONCE // SAMPLES_AT_ONCE)
     for first in range(0, len(sexes), SAMPLES_AT_ONCE):
         people = slice(first, min(first + SAMPLES_AT_ONCE, len(sexes)))
-        own, has = packed[:, first // 4 : packed_size(people.stop)], copies(sexes[people], place)
+        own = packed[:, people] if dosed else packed[:, first // 4 : packed_size(people.stop)]
+        has = copies(sexes[people], place)
         for start in range(0, len(rows), at_once):
             part = slice(start, start + at_once)
-            codes = unpack(own[part], people.stop - first)
-            total[people] += _products(codes, [m[part] for m in means], [w[part] for w in weights], has)
+            alts, missing = _alts(own[part], people.stop - first)
+            total[people] += _products(alts, missing, [m[part] for m in means], [w[part] for w in weights], has)
+
+
+def _alts(stored: Dosages | npt.NDArray[np.uint8], samples: int) -> tuple[Codes | Floats, npt.NDArray[np.bool_]]:
+    """Numbers of ALTs (rows, samples), and which are missing, from dosages or packed calls."""
+    if stored.dtype == np.uint8:
+        codes = unpack(stored.view(np.uint8), samples)
+        return codes, codes == MISSING
+    return stored / COPY, stored == NO_DOSAGE
 
 
 def _products(
-    codes: Codes,
+    alts: Codes | Floats,
+    missing: npt.NDArray[np.bool_],
     means: list[Floats],
     weights: list[Floats],
     has: tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]],
 ) -> Floats:
-    """(people, scores) from codes (rows, people), means (rows, 1) and weights (rows, scores)."""
+    """(people, scores) from numbers of ALTs (rows, people), means (rows, 1) and weights (rows, scores)."""
     (mean, mean_two), (steps, bends, haploid_steps), (diploid, haploid) = means, weights, has
-    missing = codes == MISSING
-    counts = np.where(missing, 0, codes - mean)
-    found: Floats = np.zeros((codes.shape[1], steps.shape[1]))
+    counts = np.where(missing, 0, alts - mean)
+    found: Floats = np.zeros((alts.shape[1], steps.shape[1]))
     if diploid.any():
         found = (counts * diploid).T @ steps
         if bends.any():
-            found += (np.where(missing, 0, (codes == 2) - mean_two) * diploid).T @ bends
+            above_one = np.maximum(alts, 1) - 1
+            found += (np.where(missing, 0, above_one - mean_two) * diploid).T @ bends
     if haploid.any():
         found += (counts * haploid).T @ (haploid_steps / 2)
     return found

@@ -60,7 +60,7 @@ def test_a_bad_line_breaks_one_rule(rule: str, record: str) -> None:
 def test_a_half_call_is_what_the_rule_says(half_calls: str, codes: list[int]) -> None:
     layout = replace(LAYOUT, half_calls=half_calls)  # type: ignore[arg-type]
     (variant,) = variants("1 100 . A C . PASS . GT:DP ./1:3 0|.:4 1/1:5 1|.", layout)
-    assert variant.codes.tolist() == codes
+    assert variant.calls.codes.tolist() == codes
 
 
 @pytest.mark.parametrize("half_calls", ["missing", "haploid", "reference"])
@@ -75,7 +75,7 @@ def test_half_calls_count_as_in_plink2(half_calls: str, write_vcf: Callable[...,
         ["HOM_REF_CT", "HET_REF_ALT_CTS", "TWO_ALT_GENO_CTS", "MISSING_CT"]
     ]
     (variant,) = variants(record, replace(LAYOUT, samples=9, half_calls=half_calls))  # type: ignore[arg-type]
-    assert np.bincount(variant.codes, minlength=4).tolist() == expected.iloc[0].tolist()
+    assert np.bincount(variant.calls.codes, minlength=4).tolist() == expected.iloc[0].tolist()
 
 
 def test_a_half_call_of_the_tenth_alt_is_one_too() -> None:
@@ -84,8 +84,8 @@ def test_a_half_call_of_the_tenth_alt_is_one_too() -> None:
     with pytest.raises(RefusedLineError) as refusal:
         clean(record)
     assert refusal.value.rule == Rule.HALF_CALL
-    assert variants(record, replace(LAYOUT, half_calls="haploid"))[9].codes.tolist() == [2, 2, 2, 0]
-    assert variants(record, replace(LAYOUT, half_calls="reference"))[9].codes.tolist() == [1, 1, 2, 0]
+    assert variants(record, replace(LAYOUT, half_calls="haploid"))[9].calls.codes.tolist() == [2, 2, 2, 0]
+    assert variants(record, replace(LAYOUT, half_calls="reference"))[9].calls.codes.tolist() == [1, 1, 2, 0]
 
 
 @pytest.mark.parametrize("alt", ["*", "<DEL>", "<NON_REF>", "A[chr2:321682[", "]13:123456]A", "A.", ".A"])
@@ -93,27 +93,27 @@ def test_an_alternate_without_a_sequence_is_refused_alone(alt: str) -> None:
     variant, refused = clean(f"1 100 . A C,{alt} . PASS . GT 0/0 0/1 1/2 2/2")
     assert refused == Rule.SYMBOLIC
     assert isinstance(variant, Variant)
-    assert variant.codes.tolist() == [0, 1, 1, 0]
+    assert variant.calls.codes.tolist() == [0, 1, 1, 0]
 
 
 def test_codes_count_the_alternate_whatever_the_phase_and_a_haploid_alternate_is_two() -> None:
     (variant,) = variants("1 100 . A C . PASS . GT 1|0 ./. 1 0:9".replace("GT", "GT:DP"))
-    assert variant.codes.tolist() == [1, 3, 2, 0]
+    assert variant.calls.codes.tolist() == [1, 3, 2, 0]
     (variant,) = variants("1 100 . A C . PASS . GT 1/1 . .|.:7 0|1:.,.")
-    assert variant.codes.tolist() == [2, 3, 3, 1]
+    assert variant.calls.codes.tolist() == [2, 3, 3, 1]
 
 
 def test_allele_numbers_of_two_digits_are_read() -> None:
     alts = ",".join("A" + "C" * n for n in range(1, 13))
     found = variants(f"1 100 . A {alts} . PASS . GT 0/12 12|11 12 ./.")
-    assert found[11].codes.tolist() == [1, 1, 2, 3]
-    assert found[10].codes.tolist() == [0, 1, 0, 3]
+    assert found[11].calls.codes.tolist() == [1, 1, 2, 3]
+    assert found[10].calls.codes.tolist() == [0, 1, 0, 3]
 
 
 def test_only_kept_samples_count_but_a_bad_call_of_any_refuses_the_line() -> None:
     layout = Layout("GRCh38", 4, np.array([3, 1]), None, None)
     (variant,) = variants("1 100 . A C . PASS . GT 0/0 0/1 1/1 ./.", layout)
-    assert variant.codes.tolist() == [3, 1]
+    assert variant.calls.codes.tolist() == [3, 1]
     with pytest.raises(RefusedLineError):
         clean("1 100 . A C . PASS . GT 0/x 0/1 1/1 ./.", layout)
 
@@ -165,5 +165,5 @@ def test_splitting_equals_bcftools_norm(write_vcf: Callable[..., Path], tmp_path
             codes = [3 if "." in gt else gt.count("1") * (1 if len(gt) == 3 else 2) for gt in (a, b, c, d)]
             expected.add((f"GRCh38:{contig}:{pos}:{ref}:{alt}", tuple(codes)))
     found = [variant for record in records for variant in variants(record)]
-    assert {(variant.key, tuple(variant.codes.tolist())) for variant in found} == expected
+    assert {(variant.key, tuple(variant.calls.codes.tolist())) for variant in found} == expected
     assert len(found) == 11

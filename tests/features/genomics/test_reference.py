@@ -86,7 +86,7 @@ def test_variants_are_where_bcftools_norm_puts_them(
     layout = Layout("GRCh38", 3, None, None, None, reference=open_reference(fasta))
     found = [(place(text)[1], clean_line(text.replace(" ", "\t").encode(), layout)) for text in records]
     variants = [(position, item) for position, items in found for item in items if isinstance(item, Variant)]
-    assert {(v.contig, v.position, v.ref, v.alt, *v.codes.tolist()) for _, v in variants} == expected
+    assert {(v.contig, v.position, v.ref, v.alt, *v.calls.codes.tolist()) for _, v in variants} == expected
     assert len(variants) == sum(len(items) for _, items in found) > 600
     assert sum(v.position < position for position, v in variants) > 50
 

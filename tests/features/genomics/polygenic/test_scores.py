@@ -27,6 +27,7 @@ from features.contract.settings import (
 from features.genomics.polygenic.scores import score_genomes
 from features.genomics.quality_control import JUDGED, control_quality
 from features.lake import Written
+from tests.features.genomics import imputed
 from tests.features.genomics.conftest import Ingest, WriteVcf
 from tests.features.genomics.polygenic.catalog import CATALOG, stored
 
@@ -454,3 +455,35 @@ def test_a_real_score_of_3202_people_is_plink2s(
     people = [keyer.person_key(name) for name in sums["#IID"]]
     totals = tables["polygenic_scores"].set_index("person_key").loc[people, "total"]
     np.testing.assert_allclose(totals, sums["SCORE1_SUM"], rtol=5e-6, atol=5e-6)
+
+
+def test_dosages_are_summed_as_plink2_sums_them(
+    score: Score, raw: Path, write_score: Callable[..., None], tmp_path: Path
+) -> None:
+    """Additive with missing values, on X, Y and MT too; dominant and recessive where a value is between two whole
+    numbers and none is missing, for there plink2 takes another mean."""
+    if shutil.which("plink2") is None:
+        pytest.skip("plink2 is not installed")
+    rng = np.random.default_rng(8)
+    vcf = imputed.write(raw, "DS")
+    records = imputed.records("DS")
+    complete = {record.split(" ")[2] for record in records if record.startswith("1 ") and "./." not in record}
+    assert 3 < len(complete) < 30
+    lines = lines_of(records, drawn_effects(records, rng), rng.normal(size=len(records)))
+    chosen = {
+        kind: [line for line in lines if kind == "additive" or f"{line[0]}_{line[1]}" in complete]
+        for kind in ("additive", "dominant", "recessive")
+    }
+    write_score("additive", lines)
+    for kind in ("dominant", "recessive"):
+        write_score(kind, [(*line, "True") for line in chosen[kind]], [*COLUMNS, f"is_{kind}"])
+    _, totals, _ = score(GENOMICS.model_copy(update={"dosages": "DS"}), imputed.NAMES)
+    read = ["plink2", "--vcf", str(vcf), "dosage=DS", "--psam", str(raw / "sexes.psam"), "--split-par", "hg19"]
+    for kind, own in chosen.items():
+        out = tmp_path / kind
+        out.write_text("".join(f"{c}_{at}\t{effect}\t{weight}\n" for c, at, effect, _, weight in own))
+        columns = ["1", "2", "3", *([] if kind == "additive" else [kind]), "cols=+scoresums", "--xchr-model", "1"]
+        flags = [*read, "--bad-freqs", "--score", str(out), *columns, "--out", str(out)]
+        subprocess.run(flags, check=True, capture_output=True)
+        sums = pd.read_csv(f"{out}.sscore", sep="\t")["SCORE1_SUM"].to_numpy()
+        np.testing.assert_allclose(totals[kind], sums, rtol=5e-6, atol=5e-5)

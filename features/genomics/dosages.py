@@ -1,0 +1,213 @@
+"""Dosages: how many ALTs a sample is expected to carry, where imputation tells more than a call.
+
+They are whole numbers of 1/16,384 of an ALT, as plink2 stores them: `dosages` of `genotypes` has two bytes (little
+endian) a sample, 0 to 2 ALTs, those of one copy twice as it is with calls, and 65,535 where nothing is known. A
+dosage within 0.1 of a whole number is a call, another is none (`plink2 --hard-call-threshold`, its default).
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+
+from features.genomics.packing import MISSING as NO_CALL
+from features.genomics.packing import Codes
+
+COPY = 1 << 14
+"""One ALT."""
+MISSING = (1 << 16) - 1
+DTYPE = "<u2"
+_NEAR = COPY // 10
+_FAR_FROM_ONE = 0.1 + 1e-9
+"""Of probabilities that were rounded to one digit."""
+
+Flags = npt.NDArray[np.bool_]
+Dosages = npt.NDArray[np.uint16]
+Floats = npt.NDArray[np.float64]
+
+
+class WrongDosageError(ValueError):
+    """A value is no number, or none that it can be; or there are too many or too few."""
+
+
+@dataclass(frozen=True, slots=True)
+class Imputed:
+    """What is expected of the samples of one variant: `dosages`, and the sum of the variances of their ALT counts
+    (in the square of the dosages' unit), which only probabilities tell."""
+
+    dosages: Dosages
+    variance: int | None = None
+
+
+def from_counts(expected: Floats, called: Codes | None) -> Imputed:
+    """Of expected ALT counts, 0 to 2; where one is NaN, what was called counts."""
+    return Imputed(_or_called(_rounded(expected), called))
+
+
+def from_probabilities(shares: Floats, haploid: Flags, allele: int, alleles: int, called: Codes | None) -> Imputed:
+    """Of the shares of `as_shares`, for one of the alleles; where a sample's are NaN, what was called counts."""
+    mean, square = np.empty(len(shares)), np.empty(len(shares))
+    for copies, chosen in ((2, ~haploid), (1, haploid)):
+        counts = genotype_counts(alleles, copies)[:, allele]
+        own = shares[chosen, : len(counts)]
+        mean[chosen], square[chosen] = own @ counts, own @ counts**2
+    variance = np.nan_to_num(np.maximum(square - mean**2, 0))
+    units = np.floor(variance * COPY**2 + 0.5).astype(np.int64)
+    return Imputed(_or_called(_rounded(mean), called), int(units.sum()))
+
+
+def as_shares(probabilities: Floats, haploid: Flags, alleles: int) -> Floats:
+    """(samples, genotypes of two copies): probabilities as shares of their sum, NaN where none is given or all are
+    0. WrongDosageError for too few of them, and for what is far from summing to 1."""
+    number = np.where(haploid, alleles, len(genotype_alleles(alleles, 2)))
+    given = (~np.isnan(probabilities)).sum(1)
+    total = np.nansum(probabilities, axis=1)
+    sums = np.abs(total - 1) <= _FAR_FROM_ONE
+    if (probabilities < 0).any() or not ((given == 0) | ((given == number) & (sums | (total == 0)))).all():
+        raise WrongDosageError
+    with np.errstate(invalid="ignore", divide="ignore"):
+        shares: Floats = probabilities / total[:, None]
+    return shares
+
+
+def _rounded(expected: Floats) -> Dosages:
+    """WrongDosageError for what is not from 0 to 2."""
+    units = np.floor(expected * COPY + 0.5)
+    if (units > 2 * COPY).any() or (units < 0).any():
+        raise WrongDosageError
+    return np.where(np.isnan(units), MISSING, units).astype(np.uint16)
+
+
+def _or_called(dosages: Dosages, called: Codes | None) -> Dosages:
+    if called is None:
+        return dosages
+    return np.where((dosages == MISSING) & (called != NO_CALL), called * np.uint16(COPY), dosages)
+
+
+def calls_of(dosages: Dosages) -> Codes:
+    """The codes of calls: the whole number that is near, or missing."""
+    nearest = (dosages.astype(np.int32) + COPY // 2) // COPY
+    near = np.abs(dosages.astype(np.int32) - nearest * COPY) <= _NEAR
+    return np.where(near & (dosages != MISSING), nearest, NO_CALL).astype(np.uint8)
+
+
+def say_nothing_new(imputed: Imputed, codes: Codes) -> bool:
+    """Whether the calls alone tell all this."""
+    told = np.where(codes == NO_CALL, MISSING, codes * np.uint16(COPY))
+    return np.array_equal(imputed.dosages, told) and not imputed.variance
+
+
+def in_alts(dosages: Dosages) -> Floats:
+    """As numbers of ALTs, NaN where missing."""
+    return np.where(dosages == MISSING, np.nan, dosages / COPY)
+
+
+def genotype_alleles(alleles: int, copies: int) -> list[Sequence[int]]:
+    """The alleles of each genotype of so many copies (1 or 2), in the order of VCF's GP and of BGEN."""
+    if copies == 1:
+        return [(a,) for a in range(alleles)]
+    return [(a, b) for b in range(alleles) for a in range(b + 1)]
+
+
+@cache
+def genotype_counts(alleles: int, copies: int) -> npt.NDArray[np.int64]:
+    """(genotypes, alleles): how many of each allele a genotype has; of one copy counted twice."""
+    genotypes = genotype_alleles(alleles, copies)
+    found = np.zeros((len(genotypes), alleles), np.int64)
+    for row, genotype in enumerate(genotypes):
+        for allele in genotype:
+            found[row, allele] += 2 // copies
+    return found
+
+
+_NUMBER = re.compile(rb"-?[0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]{1,3})?|-?[0-9]+\.")
+_LONGEST = 8
+_POWERS = 10.0 ** np.arange(_LONGEST)
+
+
+def read_numbers(columns: bytes, samples: int, place: int, most: int) -> Floats:
+    """(samples, `most`) numbers, separated by commas, of the field at `place` of each of the tab-separated sample
+    columns of a VCF line; NaN where there is none. Nearly all are as short as `0.123`, and those are read at once.
+    """
+    data = np.frombuffer(columns + b"\t" + b"\0" * _LONGEST, np.uint8)
+    text = data[: len(columns) + 1]
+    ends = np.flatnonzero((text == ord("\t")) | (text == ord(":")) | (text == ord(",")))
+    tabs = np.flatnonzero(text[ends] == ord("\t"))
+    firsts = np.concatenate([[0], tabs[:-1] + 1])  # of each sample, its first end
+    start = _field(text, ends, firsts, tabs, place)
+    found = np.full((samples, most), np.nan)
+    there = np.flatnonzero(start >= 0)
+    at = start[there]  # which end each number has
+    for column in range(most):
+        begin = np.where(at > 0, ends[np.maximum(at, 1) - 1] + 1, 0)
+        found[there, column] = _numbers(columns, data, begin, ends[at])
+        more = text[ends[at]] == ord(",")
+        there, at = there[more], at[more] + 1
+    if len(there):
+        raise WrongDosageError
+    return found
+
+
+def _field(
+    text: npt.NDArray[np.uint8],
+    ends: npt.NDArray[np.int64],
+    firsts: npt.NDArray[np.int64],
+    tabs: npt.NDArray[np.int64],
+    place: int,
+) -> npt.NDArray[np.int64]:
+    """For each sample the number of the end of the field's first value; -1 where the field was dropped."""
+    colons = np.flatnonzero(text[ends] == ord(":"))
+    if place == 0:
+        return firsts
+    number = np.searchsorted(colons, firsts) + place - 1
+    found = np.full(len(tabs), -1)
+    known = number < len(colons)
+    found[known] = colons[number[known]] + 1
+    found[found > tabs] = -1
+    return found
+
+
+def _numbers(
+    columns: bytes, data: npt.NDArray[np.uint8], begin: npt.NDArray[np.int64], end: npt.NDArray[np.int64]
+) -> Floats:
+    """The numbers from `begin` to `end`, NaN for `.`; WrongDosageError for anything else."""
+    size = end - begin
+    letters = data[begin[:, None] + np.arange(_LONGEST)]
+    digits = letters - np.uint8(ord("0"))
+    inside = np.arange(_LONGEST) < size[:, None]
+    short = (size <= _LONGEST) & (size != 2) & (digits[:, 0] <= 9)
+    short &= (size == 1) | (letters[:, 1] == ord("."))
+    short &= ((digits <= 9) | ~inside)[:, 2:].all(1)
+    decimals = np.maximum(size - 2, 0)
+    mantissa = digits[:, 0] * 1.0
+    for place in range(2, _LONGEST):
+        mantissa = np.where(inside[:, place], mantissa * 10 + digits[:, place], mantissa)
+    found: Floats = mantissa / _POWERS[np.minimum(decimals, _LONGEST - 1)]
+    for row in np.flatnonzero(~short):
+        word = columns[begin[row] : end[row]]
+        if word in (b".", b""):
+            found[row] = np.nan
+        elif _NUMBER.fullmatch(word):
+            found[row] = float(word)
+        else:
+            raise WrongDosageError
+    return found
+
+
+SUMS = ("n_dosage", "n_dosage_female", "n_dosage_male", "dosage_sum", "dosage_sum_female", "dosage_sum_male")
+DOSED = (*SUMS, "dosage_square_sum", "dosage_variance")
+"""What is counted of a variant's dosages in a block: how many are known and their sum, of everyone, women and men;
+of everyone the sum of squares, and of variances where probabilities tell them."""
+
+
+def sum_dosages(dosages: Dosages, groups: Sequence[npt.NDArray[np.bool_]]) -> npt.NDArray[np.int64]:
+    """Of (variants, samples): how many each group has and their sum, then the sum of the first's squares:
+    (variants, 2 x groups + 1)."""
+    known = dosages != MISSING
+    values = np.where(known, dosages, 0).astype(np.int64)
+    numbers = [(known & group).sum(1) for group in groups]
+    sums = [values @ group for group in groups]
+    return np.stack([*numbers, *sums, (values[:, groups[0]] ** 2).sum(1)], axis=1)
