@@ -67,6 +67,7 @@ VARIANTS = Table(
         ("call_rate", pa.float64(), True),
         ("hwe_exact_p", pa.float64(), True),
         ("hwe_mid_p", pa.float64(), True),
+        ("mean_excess", pa.float64(), True),
         ("mach_r2", pa.float64(), True),
         ("impute_info", pa.float64(), True),
     ),
@@ -91,6 +92,7 @@ GENOTYPES = Table(
             for sex in ("", "_female", "_male")
         ),
         ("dosage_square_sum", pa.int64(), True),
+        ("dosage_excess_sum", pa.int64(), True),
         ("dosage_variance", pa.int64(), True),
     ),
 )

@@ -190,8 +190,8 @@ class AncestrySettings(Section):
 class GenomicsSettings(Section):
     """VCF, BCF, BGEN and PLINK 1 files. `gene_field` and `consequence_field` name the INFO keys that annotate.
 
-    `sexes`: without it, and a .fam that tells them, calls on X count as everyone's with two copies, and those on
-    Y not at all.
+    `sexes`: without it, and a .fam or .sample that tells them, calls on X count as everyone's with two copies,
+    and those on Y not at all.
     `reference` is a FASTA file below the raw root, with its .fai: a REF that disagrees is refused, and indels
     are moved to the left. `half_calls`: what `./1` is; `error` refuses its line. `somatic` genotypes are
     written where a tumour carries the variant: absence is not reference, and call rate or HWE mean nothing.

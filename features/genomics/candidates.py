@@ -153,14 +153,16 @@ def _batches(
 
 
 def _imputed(variants: Sequence[Variant], sexes: Sexes) -> list[list[object]]:
-    """Dosages and DOSED of each variant; all None where calls tell all."""
+    """Dosages and DOSED of each variant; None where calls tell all, or there are no probabilities."""
     found: list[list[object]] = [[None] * len(variants) for _ in range(1 + len(DOSED))]
     for row, variant in enumerate(variants):
         imputed = variant.calls.imputed
-        if imputed is not None:
+        if imputed is None:
+            continue
+        found[-1][row] = imputed.variance
+        if imputed.dosages is not None:
             (sums,) = sum_dosages(imputed.dosages[None], members(sexes)).tolist()
-            told = (imputed.dosages.astype(DTYPE).tobytes(), *sums, imputed.variance)
-            for column, value in zip(found, told, strict=True):
+            for column, value in zip(found[:-1], (imputed.dosages.astype(DTYPE).tobytes(), *sums), strict=True):
                 column[row] = value
     return found
 

@@ -17,17 +17,19 @@ from features.contract.settings import Dosage, HalfCalls
 from features.genomics import genotype
 from features.genomics.contigs import Region, harmonise, region
 from features.genomics.dosages import (
+    Dosages,
     Flags,
     Floats,
     Imputed,
     WrongDosageError,
+    are_calls,
     as_shares,
     calls_of,
-    from_counts,
     from_probabilities,
     genotype_alleles,
+    or_called,
     read_numbers,
-    say_nothing_new,
+    rounded,
 )
 from features.genomics.genes import Genes
 from features.genomics.genotype import Alleles
@@ -90,7 +92,8 @@ class Calls(NamedTuple):
 
     @property
     def nbytes(self) -> int:
-        return self.codes.nbytes + (self.imputed.dosages.nbytes if self.imputed else 0)
+        dosages = self.imputed.dosages if self.imputed else None
+        return self.codes.nbytes + (0 if dosages is None else dosages.nbytes)
 
 
 NOTHING = Calls(np.empty(0, np.uint8))
@@ -208,6 +211,8 @@ def trim(position: int, ref: str, alt: str) -> tuple[int, str, str]:
 
     Tan, Abecasis, Kang, Bioinformatics 2015;31:2202 (without its step of left alignment).
     """
+    if len(ref) == 1 or len(alt) == 1:
+        return position, ref, alt
     end = _shared(ref[::-1], alt[::-1])
     ref, alt = ref[: len(ref) - end], alt[: len(alt) - end]
     start = _shared(ref, alt)
@@ -255,15 +260,21 @@ def _calls(form: bytes, columns: bytes, site: Site, layout: Layout) -> list[Call
 
 
 def _numbers(columns: bytes, place: int, alts: int, layout: Layout) -> Floats:
+    most = dosage_values(alts, layout)
     try:
-        return read_numbers(columns, layout.samples, place, dosage_values(alts, layout))
+        return read_numbers(columns, layout.samples, place, most)
     except WrongDosageError:
         raise RefusedLineError(Rule.DOSAGE) from None
 
 
 def dosage_values(alts: int, layout: Layout) -> int:
     """How many numbers a sample's dosage may have."""
-    return alts if layout.dosages == "DS" else len(genotype_alleles(alts + 1, 2))
+    if layout.dosages == "DS":
+        return alts
+    try:
+        return len(genotype_alleles(alts + 1, 2))
+    except WrongDosageError:
+        raise RefusedLineError(Rule.DOSAGE) from None
 
 
 def impute(
@@ -276,28 +287,28 @@ def impute(
         if region(layout.build, harmonise(site.chrom), site.position) is not Region.DIPLOID:
             raise RefusedLineError(Rule.DOSAGE)
         haploid = np.zeros(len(values), bool)
-    if layout.keep is not None:
-        values, haploid = values[layout.keep], haploid[layout.keep]
-    alts = range(1, len(site.alts) + 1)
+    kept = slice(None) if layout.keep is None else layout.keep
+    alleles = len(site.alts) + 1
+    by_alt: Sequence[Codes | None] = called or [None] * len(site.alts)
     try:
         if layout.dosages == "DS":
-            doubled = np.where(haploid[:, None], 2 * values, values)
-            found = [from_counts(doubled[:, alt - 1], called[alt - 1] if called else None) for alt in alts]
-        else:
-            shares = as_shares(values, haploid, len(site.alts) + 1)
-            found = [
-                from_probabilities(shares, haploid, alt, len(alts) + 1, called[alt - 1] if called else None)
-                for alt in alts
-            ]
+            dosages = rounded(np.where(haploid[:, None], 2 * values, values))[kept]
+            return [calls_of_dosages(or_called(dosages[:, alt], own)) for alt, own in enumerate(by_alt)]
+        shares = as_shares(values, haploid, alleles)[kept]
     except WrongDosageError:
         raise RefusedLineError(Rule.DOSAGE) from None
-    return [calls_of_imputed(imputed) for imputed in found]
+    return [
+        calls_of_dosages(*from_probabilities(shares, haploid[kept], alt, alleles, own))
+        for alt, own in enumerate(by_alt, start=1)
+    ]
 
 
-def calls_of_imputed(imputed: Imputed) -> Calls:
-    """The calls that dosages make, and these where they tell more."""
-    codes = calls_of(imputed.dosages)
-    return Calls(codes, None if say_nothing_new(imputed, codes) else imputed)
+def calls_of_dosages(dosages: Dosages, variance: int | None = None) -> Calls:
+    """The calls that dosages make, and what these and their variance tell besides."""
+    codes = calls_of(dosages)
+    if not are_calls(dosages, codes):
+        return Calls(codes, Imputed(dosages, variance))
+    return Calls(codes, None if variance is None else Imputed(None, variance))
 
 
 def count_calls(first: Alleles, second: Alleles, alts: int, layout: Layout) -> list[Codes]:

@@ -1,9 +1,13 @@
 """Contigs by one name, and the regions where ploidy hangs on sex."""
 
+import re
 from enum import IntEnum
 
 _ALIASES = {"M": "MT", "23": "X", "24": "Y", "25": "X", "26": "MT", "XY": "X", "PAR1": "X", "PAR2": "X"}
 """Other spellings, without `chr`: UCSC's mitochondrion, PLINK's numbers and pseudo-autosomal names."""
+
+_NUMBERED = re.compile(r"0+([1-9][0-9]?|[XY]|MT?|XY)", re.IGNORECASE)
+"""`01` and `0X`, as Oxford's tools write them."""
 
 AUTOSOME = "^([1-9]|1[0-9]|2[0-2])$"
 """A harmonised name of one, as Spark matches it."""
@@ -24,9 +28,11 @@ class Region(IntEnum):
 
 
 def harmonise(chrom: str) -> str:
-    """`chr1`, `Chr1` and `1` are one contig, as are `chrM` and `MT`, or `23` and `X`. Names of other
+    """`chr1`, `Chr1`, `01` and `1` are one contig, as are `chrM` and `MT`, or `23` and `X`. Names of other
     sequences stay as they are, but for `chr`."""
     bare = chrom[3:] if chrom[:3].lower() == "chr" and len(chrom) > 3 else chrom
+    numbered = _NUMBERED.fullmatch(bare)
+    bare = numbered[1] if numbered else bare
     upper = bare.upper()
     return _ALIASES.get(upper, upper if upper in ("X", "Y", "MT") else bare)
 

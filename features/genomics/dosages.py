@@ -35,20 +35,25 @@ class WrongDosageError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Imputed:
-    """What is expected of the samples of one variant: `dosages`, and the sum of the variances of their ALT counts
-    (in the square of the dosages' unit), which only probabilities tell."""
+    """What is expected of the samples of one variant: `dosages`, None where calls tell all of it, and the sum of
+    the variances of their ALT counts (in the square of the dosages' unit), which only probabilities tell."""
 
-    dosages: Dosages
+    dosages: Dosages | None
     variance: int | None = None
 
 
-def from_counts(expected: Floats, called: Codes | None) -> Imputed:
-    """Of expected ALT counts, 0 to 2; where one is NaN, what was called counts."""
-    return Imputed(_or_called(_rounded(expected), called))
+def or_called(dosages: Dosages, called: Codes | None) -> Dosages:
+    """Where a dosage is missing, what was called."""
+    if called is None:
+        return dosages
+    return np.where((dosages == MISSING) & (called != NO_CALL), called * np.uint16(COPY), dosages)
 
 
-def from_probabilities(shares: Floats, haploid: Flags, allele: int, alleles: int, called: Codes | None) -> Imputed:
-    """Of the shares of `as_shares`, for one of the alleles; where a sample's are NaN, what was called counts."""
+def from_probabilities(
+    shares: Floats, haploid: Flags, allele: int, alleles: int, called: Codes | None
+) -> tuple[Dosages, int]:
+    """Dosages of one of the alleles, and the sum of their variances, from the shares of `as_shares`; where a
+    sample's are NaN, what was called counts."""
     mean, square = np.empty(len(shares)), np.empty(len(shares))
     for copies, chosen in ((2, ~haploid), (1, haploid)):
         counts = genotype_counts(alleles, copies)[:, allele]
@@ -56,7 +61,7 @@ def from_probabilities(shares: Floats, haploid: Flags, allele: int, alleles: int
         mean[chosen], square[chosen] = own @ counts, own @ counts**2
     variance = np.nan_to_num(np.maximum(square - mean**2, 0))
     units = np.floor(variance * COPY**2 + 0.5).astype(np.int64)
-    return Imputed(_or_called(_rounded(mean), called), int(units.sum()))
+    return or_called(rounded(mean), called), int(units.sum())
 
 
 def as_shares(probabilities: Floats, haploid: Flags, alleles: int) -> Floats:
@@ -73,18 +78,12 @@ def as_shares(probabilities: Floats, haploid: Flags, alleles: int) -> Floats:
     return shares
 
 
-def _rounded(expected: Floats) -> Dosages:
-    """WrongDosageError for what is not from 0 to 2."""
+def rounded(expected: Floats) -> Dosages:
+    """Of expected ALT counts, missing where NaN. WrongDosageError for what is not from 0 to 2."""
     units = np.floor(expected * COPY + 0.5)
     if (units > 2 * COPY).any() or (units < 0).any():
         raise WrongDosageError
     return np.where(np.isnan(units), MISSING, units).astype(np.uint16)
-
-
-def _or_called(dosages: Dosages, called: Codes | None) -> Dosages:
-    if called is None:
-        return dosages
-    return np.where((dosages == MISSING) & (called != NO_CALL), called * np.uint16(COPY), dosages)
 
 
 def calls_of(dosages: Dosages) -> Codes:
@@ -94,10 +93,9 @@ def calls_of(dosages: Dosages) -> Codes:
     return np.where(near & (dosages != MISSING), nearest, NO_CALL).astype(np.uint8)
 
 
-def say_nothing_new(imputed: Imputed, codes: Codes) -> bool:
-    """Whether the calls alone tell all this."""
-    told = np.where(codes == NO_CALL, MISSING, codes * np.uint16(COPY))
-    return np.array_equal(imputed.dosages, told) and not imputed.variance
+def are_calls(dosages: Dosages, codes: Codes) -> bool:
+    """Whether these calls tell all that the dosages do."""
+    return np.array_equal(dosages, np.where(codes == NO_CALL, MISSING, codes * np.uint16(COPY)))
 
 
 def in_alts(dosages: Dosages) -> Floats:
@@ -105,8 +103,15 @@ def in_alts(dosages: Dosages) -> Floats:
     return np.where(dosages == MISSING, np.nan, dosages / COPY)
 
 
+MOST_ALLELES = 16
+"""Of a variant with probabilities: genotypes are as many as its square."""
+
+
 def genotype_alleles(alleles: int, copies: int) -> list[Sequence[int]]:
-    """The alleles of each genotype of so many copies (1 or 2), in the order of VCF's GP and of BGEN."""
+    """The alleles of each genotype of so many copies (1 or 2), in the order of VCF's GP and of BGEN.
+    WrongDosageError for more than MOST_ALLELES."""
+    if alleles > MOST_ALLELES:
+        raise WrongDosageError
     if copies == 1:
         return [(a,) for a in range(alleles)]
     return [(a, b) for b in range(alleles) for a in range(b + 1)]
@@ -123,7 +128,7 @@ def genotype_counts(alleles: int, copies: int) -> npt.NDArray[np.int64]:
     return found
 
 
-_NUMBER = re.compile(rb"-?[0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]{1,3})?|-?[0-9]+\.")
+_NUMBER = re.compile(rb"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,3})?")
 _LONGEST = 8
 _POWERS = 10.0 ** np.arange(_LONGEST)
 
@@ -186,11 +191,11 @@ def _numbers(
     for place in range(2, _LONGEST):
         mantissa = np.where(inside[:, place], mantissa * 10 + digits[:, place], mantissa)
     found: Floats = mantissa / _POWERS[np.minimum(decimals, _LONGEST - 1)]
-    for row in np.flatnonzero(~short):
+    absent = (size == 0) | ((size == 1) & (letters[:, 0] == ord(".")))
+    found[absent] = np.nan
+    for row in np.flatnonzero(~short & ~absent):
         word = columns[begin[row] : end[row]]
-        if word in (b".", b""):
-            found[row] = np.nan
-        elif _NUMBER.fullmatch(word):
+        if _NUMBER.fullmatch(word):
             found[row] = float(word)
         else:
             raise WrongDosageError
@@ -198,16 +203,17 @@ def _numbers(
 
 
 SUMS = ("n_dosage", "n_dosage_female", "n_dosage_male", "dosage_sum", "dosage_sum_female", "dosage_sum_male")
-DOSED = (*SUMS, "dosage_square_sum", "dosage_variance")
+DOSED = (*SUMS, "dosage_square_sum", "dosage_excess_sum", "dosage_variance")
 """What is counted of a variant's dosages in a block: how many are known and their sum, of everyone, women and men;
-of everyone the sum of squares, and of variances where probabilities tell them."""
+of everyone the sum of squares, of what is above one ALT, and of variances where probabilities tell them."""
 
 
 def sum_dosages(dosages: Dosages, groups: Sequence[npt.NDArray[np.bool_]]) -> npt.NDArray[np.int64]:
-    """Of (variants, samples): how many each group has and their sum, then the sum of the first's squares:
-    (variants, 2 x groups + 1)."""
+    """Of (variants, samples): how many each group has and their sum, then the first's sum of squares, and of what
+    is above one ALT: (variants, 2 x groups + 2)."""
     known = dosages != MISSING
     values = np.where(known, dosages, 0).astype(np.int64)
     numbers = [(known & group).sum(1) for group in groups]
     sums = [values @ group for group in groups]
-    return np.stack([*numbers, *sums, (values[:, groups[0]] ** 2).sum(1)], axis=1)
+    of_first = values[:, groups[0]]
+    return np.stack([*numbers, *sums, (of_first**2).sum(1), np.maximum(of_first - COPY, 0).sum(1)], axis=1)

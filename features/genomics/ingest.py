@@ -66,6 +66,7 @@ def ingest_genomics(
         balances = _balances(found, doubles, list(order))
         _check_reference(balances, genomics)
         check(balances)
+        _tell_of_no_dosages(found, genomics)
         called = found.filter(sf.col("rule").isNull() & (sf.col("sample_block") != NOBODY))
         accepted = _without(called, doubles, sum(b.merged for b in balances.values()))
         with bounded_arrow_batches(spark, packed_size(max(map(len, sexes.values())))):
@@ -226,8 +227,8 @@ def sexes_of_files(headers: Sequence[Header], keyer: PersonKeyer) -> dict[str, S
             key = keyer.person_key(name)
             if key is not None and sex is not Sex.UNKNOWN and found.setdefault(key, sex) is not sex:
                 raise DataGateError(
-                    f"file {header.place(place)[0]}, line {place + 1}: this person has another sex on another "
-                    "line or in another .fam; correct them, or give genomics.sexes"
+                    f"file {header.place(place)[0]}, sample {place + 1}: this person has another sex elsewhere "
+                    "in it or in another file; correct them, or give genomics.sexes"
                 )
     return found
 
@@ -250,6 +251,14 @@ def _check_reference(balances: dict[str, Balance], genomics: GenomicsSettings) -
                 f"file {digest}: REF of {refused:,} of {balance.records:,} records is not what genomics.reference "
                 f"has there; is this file, or {genomics.reference}, of another build than {genomics.build}?"
             )
+
+
+def _tell_of_no_dosages(found: DataFrame, genomics: GenomicsSettings) -> None:
+    if genomics.dosages and not found.filter("dosages is not null").limit(1).count():
+        log.warning(
+            "genomics.dosages: %s tells nothing of any variant that its calls do not; do the files have that key?",
+            genomics.dosages,
+        )
 
 
 def _sex_check(spark: SparkSession, lake: Location, tables: dict[str, int]) -> dict[str, object]:

@@ -48,6 +48,7 @@ def sums_of_dosages() -> list[Column]:
         *(sf.sum(sf.coalesce(f"n_dosage{sex}", called[sex])).alias(f"n_dosage{sex}") for sex in SEXES),
         *(sf.sum(sf.coalesce(f"dosage_sum{sex}", COPY * counted[sex])).alias(f"dosage_sum{sex}") for sex in SEXES),
         sf.sum(sf.coalesce("dosage_square_sum", squares)).alias("dosage_square_sum"),
+        sf.sum(sf.coalesce("dosage_excess_sum", COPY * sf.col("n_hom_alt"))).alias("dosage_excess_sum"),
         sf.when(sf.count("dosage_variance") > 0, sf.when(~sf.max(untold), told)).alias("dosage_variance"),
     ]
 
@@ -108,15 +109,18 @@ def _frequencies(people: Mapping[str, int]) -> dict[str, Column]:
 
 
 def _imputation() -> dict[str, Column]:
-    """How well the ALT was imputed, where everyone has two copies and it varies: the variance of the dosages as a
-    share of that of a binomial (MaCH's R2; Li et al., Genet Epidemiol 2010;34:816), and IMPUTE's INFO, what the
-    probabilities leave unknown taken from 1 (Marchini & Howie, Nat Rev Genet 2010;11:499)."""
+    """Where everyone has two copies what dosages have above one ALT in the mean (of calls, the share of ALT's
+    homozygotes), and where it varies how well ALT was imputed: the variance of the dosages as a share of that of a
+    binomial (MaCH's R2; Li et al., Genet Epidemiol 2010;34:816), and IMPUTE's INFO, what the probabilities leave
+    unknown taken from 1 (Marchini & Howie, Nat Rev Genet 2010;11:499)."""
     n, p = sf.col("n_dosage"), sf.col("allele_frequency")
     usual = 2 * p * (1 - p)
-    varies = (sf.col("region") == Region.DIPLOID) & (p > 0) & (p < 1)
+    diploid = (sf.col("region") == Region.DIPLOID) & (n > 0)
+    varies = diploid & (p > 0) & (p < 1)
     variance = sf.col("dosage_square_sum") / COPY**2 / n - 4 * p * p
     unknown = sf.col("dosage_variance") / COPY**2 / n
     return {
+        "mean_excess": sf.when(diploid, sf.col("dosage_excess_sum") / COPY / n),
         "mach_r2": sf.when(varies, variance / usual),
         "impute_info": sf.when(varies, 1 - unknown / usual),
     }

@@ -5,6 +5,7 @@ Format: https://www.chg.ox.ac.uk/~gav/bgen_format/spec/v1.2.html; of the index t
 is the reference's: the first is taken for REF, as UK Biobank has it, unless there is a reference genome to ask.
 """
 
+import logging
 import shutil
 import sqlite3
 import struct
@@ -12,7 +13,7 @@ import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -31,7 +32,7 @@ from features.genomics.clean import (
     Site,
     Variant,
     biallelic,
-    calls_of_imputed,
+    calls_of_dosages,
     check_site,
 )
 from features.genomics.contigs import harmonise
@@ -44,34 +45,37 @@ from features.genomics.dosages import (
     genotype_alleles,
 )
 from features.genomics.formats.header import Header
-from features.genomics.sexes import Sex
-from features.raw_text import Chunk, Split, read_whole, text_lines
+from features.genomics.formats.sample_file import read_sample_file
+from features.raw_text import Chunk, Split, read_whole
 
+log = logging.getLogger("riskloom")
 MAGIC = b"bgen"
 MAGIC_AT = 16
 _MOST_BYTES = 1 << 28
 """Of a variant or a header; what says it has more is no such thing."""
 _LAYOUT, _WITH_NAMES = 0b1111 << 2, 1 << 31
-_SEXES = {"1": Sex.MALE, "2": Sex.FEMALE}
 
 
 @dataclass(frozen=True, slots=True)
 class BgenPart:
     """The variants of a file from the byte `start` to the byte `end`, in so many samples; their probabilities are
-    compressed by nothing (0), zlib (1) or zstd (2)."""
+    compressed by nothing (0), zlib (1) or zstd (2). `variants`: how many the header says there are, for a part
+    that is the whole file."""
 
     split: Split
     start: int
     end: int
     samples: int
     compression: int
+    variants: int | None
 
     @property
     def digest(self) -> str:
         return self.split.digest
 
     def records(self, layout: Layout) -> Iterator[Record]:
-        for chunk in read_whole(self.split, self.start, _whole_variants):
+        found = 0
+        for chunk in read_whole(replace(self.split, start=self.start), 0, _whole_variants):
             at = 0
             while at < len(chunk.data):
                 size = _size(chunk.data, at)
@@ -82,7 +86,9 @@ class BgenPart:
                         raise _stale(self.digest)
                     return
                 yield location, self._items(chunk.data[at : at + size], layout)
-                at += size
+                at, found = at + size, found + 1
+        if self.variants not in (None, found):
+            raise _cut(self.digest, self.variants, found)
 
     def _items(self, record: bytes, layout: Layout) -> list[Variant | Rule]:
         try:
@@ -166,15 +172,19 @@ def _whole_variants(data: bytes) -> int:
 def _clean(record: bytes, compression: int, layout: Layout) -> list[Variant | Rule]:
     described = _described(record, 0)
     alleles = [allele.upper() for allele in described.alleles]
-    # UK Biobank writes 01 for 1.
-    chrom = described.chrom.lstrip("0") if described.chrom.isdigit() else described.chrom
     ref, name = 0, None if described.name in ("", ".") else described.name
     if layout.reference and len(alleles) == 2:
-        agrees = [layout.reference.agrees(harmonise(chrom), described.position, allele) for allele in alleles]
+        agrees = [
+            layout.reference.agrees(harmonise(described.chrom), described.position, allele) for allele in alleles
+        ]
         ref = 1 if agrees == [False, True] else 0
     alts = [number for number in range(len(alleles)) if number != ref]
     site = Site(
-        chrom, described.position, alleles[ref] if alleles else "", [alleles[number] for number in alts], name
+        described.chrom,
+        described.position,
+        alleles[ref] if alleles else "",
+        [alleles[number] for number in alts],
+        name,
     )
     check_site(site, layout)
     if not layout.samples:
@@ -188,7 +198,7 @@ def _clean(record: bytes, compression: int, layout: Layout) -> list[Variant | Ru
 
 
 def _calls(shares: Floats, haploid: Flags, allele: int, alleles: int) -> Calls:
-    return calls_of_imputed(from_probabilities(shares, haploid, allele, alleles, None))
+    return calls_of_dosages(*from_probabilities(shares, haploid, allele, alleles, None))
 
 
 def _inflated(stored: bytes, compression: int) -> bytes:
@@ -199,8 +209,8 @@ def _inflated(stored: bytes, compression: int) -> bytes:
         raise RefusedLineError(Rule.COLUMNS)
     if compression == 1:
         inflater = zlib.decompressobj()
-        found = inflater.decompress(stored[4:], size)
-        if len(found) != size or inflater.decompress(inflater.unconsumed_tail, 1):
+        found = inflater.decompress(stored[4:], size + 1)  # no limit is 0
+        if len(found) != size or not inflater.eof:
             raise RefusedLineError(Rule.COLUMNS)
         return found
     return bytes(pa.Codec("zstd").decompress(stored[4:], size, asbytes=True))
@@ -273,9 +283,9 @@ def open_bgen(split: Split, sample: Sequence[Split], index: Location, step: int)
     """The samples of a file (the one split that holds it all) and its parts: of about `step` bytes where an index
     lies beside it (<name>.bgi, of `bgenix -index`), else one. The names of a .sample go before its own."""
     chunk = next(read_whole(split, 0, _whole_header), None)
-    if chunk is None:
-        raise DataGateError(f"file {split.digest}: it ends inside its header; copy it again")
-    first = 4 + int.from_bytes(chunk.data[:4], "little")
+    first = 4 + int.from_bytes(chunk.data[:4], "little") if chunk else 0
+    if chunk is None or first < 24 or not 20 <= int.from_bytes(chunk.data[4:8], "little") <= first - 4:
+        raise DataGateError(f"file {split.digest}: its header is cut or damaged; copy it again")
     length, variants, samples = struct.unpack_from("<III", chunk.data, 4)
     (flags,) = struct.unpack_from("<I", chunk.data, length)
     compression = flags & 0b11
@@ -286,13 +296,15 @@ def open_bgen(split: Split, sample: Sequence[Split], index: Location, step: int)
         )
     own = _own_names(split.digest, chunk, 4 + length, samples) if flags & _WITH_NAMES else None
     header = _samples(split.digest, sample, samples, own)
-    end = split.end
-    cuts = [first, *_cuts(split, index, first, step), end] if variants else [first, end]
-    parts = [BgenPart(split, start, stop, samples, compression) for start, stop in pairwise(cuts)]
+    cuts = [first, *_cuts(split, index, first, step, variants), split.end]
+    whole = variants if len(cuts) == 2 else None
+    parts = [BgenPart(split, start, stop, samples, compression, whole) for start, stop in pairwise(cuts)]
     return header, parts
 
 
 def _whole_header(data: bytes) -> int:
+    if len(data) < 4:
+        return 0
     size = 4 + int.from_bytes(data[:4], "little")
     if size > _MOST_BYTES:
         raise EOFError(f"its header would have {size:,} bytes")
@@ -301,9 +313,9 @@ def _whole_header(data: bytes) -> int:
 
 def _own_names(digest: str, chunk: Chunk, at: int, samples: int) -> tuple[list[str], Callable[[int], str]]:
     """The sample names that the file itself has, and where each lies."""
-    fields, names, spans = _Fields(chunk.data, at + 8), list[str](), list[tuple[int, int]]()
-    (number,) = struct.unpack_from("<I", chunk.data, at + 4)
+    fields, names, spans = _Fields(chunk.data, at + 4), list[str](), list[tuple[int, int]]()
     try:
+        number = fields.number(4)
         for _ in range(number):
             start = fields.at + 2
             names.append(fields.text(2))
@@ -319,6 +331,8 @@ def _samples(
     digest: str, sample: Sequence[Split], samples: int, own: tuple[list[str], Callable[[int], str]] | None
 ) -> Header:
     if not sample:
+        if own is None and not samples:
+            own = [], lambda _: ""
         if own is None:
             raise DataGateError(
                 f"file {digest}: it has no sample names of its own; give its .sample in genomics.paths too, "
@@ -327,12 +341,26 @@ def _samples(
         names, place = own
         _check_names(digest, names)
         return Header(digest, names, lambda number: (digest, place(number)))
-    names, places, sexes = _sample_file(sample)
+    names, places, sexes = read_sample_file(sample)
     where = sample[0].digest
     if len(names) != samples:
         raise DataGateError(f"file {where}: {len(names):,} samples, expected the {samples:,} of its .bgen")
     _check_names(where, names)
+    if own and own[0] != names:
+        _check_replacement(where, names, own[0])
     return Header(digest, names, lambda number: (where, places[number]), sexes)
+
+
+def _check_replacement(where: str, names: Sequence[str], own: Sequence[str]) -> None:
+    """Other names than the file's own may be another study's for the same people; the same in another order, or
+    some of them, are a mistake."""
+    common = len(set(names).intersection(own))
+    if common:
+        raise DataGateError(
+            f"file {where}: {common:,} of its {len(names):,} samples are also named in the .bgen, and the order "
+            "or the others differ; give the .sample that was made with this .bgen, or leave it out"
+        )
+    log.warning("file %s: its sample names replace those that the .bgen has, and no name is in both", where)
 
 
 def _check_names(digest: str, names: Sequence[str]) -> None:
@@ -341,32 +369,7 @@ def _check_names(digest: str, names: Sequence[str]) -> None:
         raise DataGateError(f"file {digest}: {twice} sample names come twice; give every sample its own")
 
 
-def _sample_file(splits: Sequence[Split]) -> tuple[list[str], list[str], list[Sex]]:
-    """Of an Oxford .sample file: its second column (ID_2), where each row lies, and `sex` where there is one."""
-    lines = [
-        (chunk.location(start, len(line)), line.decode(errors="replace").split())
-        for split in splits
-        for chunk, start, line in text_lines(split)
-    ]
-    digest = splits[0].digest
-    columns, kinds = (lines[number][1] if len(lines) > number else [] for number in (0, 1))
-    if columns[:2] != ["ID_1", "ID_2"] or kinds[:2] != ["0", "0"]:
-        raise DataGateError(
-            f"file {digest}, line 1: expected the columns ID_1 ID_2 and below them 0 0; is it a .sample file?"
-        )
-    rows = lines[2:]
-    for number, (_, row) in enumerate(rows, start=3):
-        if len(row) != len(columns):
-            raise DataGateError(
-                f"file {digest}, line {number}: {len(row)} columns, expected the {len(columns)} of line 1"
-            )
-    lower = [column.lower() for column in columns]
-    sex = lower.index("sex") if "sex" in lower else None
-    sexes = [] if sex is None else [_SEXES.get(row[sex], Sex.UNKNOWN) for _, row in rows]
-    return [row[1] for _, row in rows], [place for place, _ in rows], sexes
-
-
-def _cuts(split: Split, index: Location, first: int, step: int) -> list[int]:
+def _cuts(split: Split, index: Location, first: int, step: int, variants: int) -> list[int]:
     """Where variants begin, about `step` bytes apart."""
     if split.end <= step or not index.exists():
         return []
@@ -376,6 +379,7 @@ def _cuts(split: Split, index: Location, first: int, step: int) -> list[int]:
         try:
             with closing(sqlite3.connect(f"file:{own.name}?mode=ro", uri=True)) as database:
                 (size,) = next(database.execute("SELECT file_size FROM Metadata"), (split.end,))
+                (number,) = next(database.execute("SELECT count(*) FROM Variant"))
                 found = database.execute(
                     "SELECT min(file_start_position) FROM Variant GROUP BY file_start_position / ?", (step,)
                 ).fetchall()
@@ -384,7 +388,13 @@ def _cuts(split: Split, index: Location, first: int, step: int) -> list[int]:
     starts = [row[0] for row in found]
     if size != split.end or not all(isinstance(start, int) and first <= start < split.end for start in starts):
         raise _stale(split.digest)
+    if number != variants:
+        raise _cut(split.digest, variants, number)
     return sorted(start for start in starts if start > first)
+
+
+def _cut(digest: str, variants: int | None, found: int) -> DataGateError:
+    return DataGateError(f"file {digest}: its header says {variants:,} variants, found {found:,}; copy it again")
 
 
 def _stale(digest: str) -> DataGateError:

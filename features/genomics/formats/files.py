@@ -11,7 +11,7 @@ from features.genomics.clean import Layout, Record
 from features.genomics.formats import bcf, bed, bgen
 from features.genomics.formats.header import Header
 from features.genomics.formats.vcf import VcfPart, read_header
-from features.raw_text import Split, plan_splits, read_chunks
+from features.raw_text import Codec, Split, plan_splits, read_chunks
 
 WHOLE = 1 << 62
 
@@ -54,6 +54,11 @@ def open_files(raw: Location, keyer: PersonKeyer, files: Sequence[FileStat], ste
             opened.append(_fileset(raw, keyer, by_path, path, others, step))
         elif len(others) == len(_OF_BGEN):
             opened.append(_bgen(raw, keyer, file, by_path.get(others[0]), step))
+        elif path.endswith(_OF_BGEN) and path not in owner:
+            raise DataGateError(
+                f"file {keyer.path_digest(path)}: no .bgen in genomics.paths has the name of this .sample; give "
+                "both one name, or leave it out"
+            )
         elif path not in owner:
             opened.append(_variant_file(raw, file, keyer.path_digest(path), step))
     return opened
@@ -66,15 +71,16 @@ def _companions(raw: Location, path: str) -> list[str]:
     """The files that belong to this one: a .bed must have two, a .bgen may have one."""
     with (raw / path).open() as stream:
         first = stream.read(bgen.MAGIC_AT + len(bgen.MAGIC))
-    if first.startswith((bed.MAGIC, bed.SAMPLE_MAJOR)):
-        return [path.removesuffix(".bed") + suffix for suffix in _OF_BED]
+    # A BGEN begins with a number, which may be anything.
     if first[bgen.MAGIC_AT :] == bgen.MAGIC:
         return [path.removesuffix(".bgen") + suffix for suffix in _OF_BGEN]
+    if first.startswith((bed.MAGIC, bed.SAMPLE_MAJOR)):
+        return [path.removesuffix(".bed") + suffix for suffix in _OF_BED]
     return []
 
 
 def _bgen(raw: Location, keyer: PersonKeyer, file: FileStat, sample: FileStat | None, step: int) -> GenomeFile:
-    (whole,) = plan_splits(raw, [(file, keyer.path_digest(file.path))], WHOLE)
+    whole = Split(raw.uri, file.path, keyer.path_digest(file.path), Codec.PLAIN, 0, file.size)
     names = plan_splits(raw, [(sample, keyer.path_digest(sample.path))], WHOLE) if sample else []
     return GenomeFile(*bgen.open_bgen(whole, names, raw / f"{file.path}.bgi", step))
 

@@ -41,7 +41,7 @@ Floats = npt.NDArray[np.float64]
 
 
 def weighed_variants(weights: DataFrame, variants: DataFrame, scores: list[str], build: str) -> DataFrame:
-    """A row per variant that counts: `variant_key, region`, the means of its ALT count and of [count = 2] over
+    """A row per variant that counts: `variant_key, region`, the means of its ALT count and of max(count - 1, 0) in
     people with two copies, and `entries` of the scores that weigh it: `score` (its number), `base` (w0),
     `step` (w1 - w0) and `bend` (w2 - 2 w1 + w0), and base and step of those who have one copy."""
     numbers = sf.create_map(*(sf.lit(item) for pair in enumerate(scores) for item in (pair[1], pair[0])))
@@ -53,8 +53,8 @@ def weighed_variants(weights: DataFrame, variants: DataFrame, scores: list[str],
         *(one0.alias("haploid_base"), (one1 - one0).alias("haploid_step")),
     )
     grouped = weights.groupBy("variant_key").agg(sf.collect_list(entry).alias("entries"))
-    p, called = sf.col("allele_frequency"), sf.col("n_hom_ref") + sf.col("n_het") + sf.col("n_hom_alt")
-    two = sf.when((sf.col("region") == Region.DIPLOID) & (called > 0), sf.col("n_hom_alt") / called)
+    p = sf.col("allele_frequency")
+    two = sf.when(sf.col("region") == Region.DIPLOID, sf.col("mean_excess"))
     known = variants.join(grouped, "variant_key").withColumn("region", region_of(build))
     return known.select(
         "variant_key", "region", (2 * p).alias("mean"), two.otherwise(p * p).alias("mean_two"), "entries"

@@ -6,7 +6,7 @@ import random
 import sqlite3
 import struct
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import combinations_with_replacement, pairwise
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import pytest
 from features.contract.errors import DataGateError
 from features.contract.persons import PersonKeyer
 from features.contract.settings import GenomicsSettings
+from features.genomics.clean import Layout
 from features.genomics.dosages import COPY, in_alts
 from features.genomics.sexes import Sex
 from tests.features.genomics import imputed
@@ -297,15 +298,6 @@ def test_whatever_is_spoilt_ends_in_a_gate_or_a_rule(raw: Path, keyer: PersonKey
     assert outcomes >= {None, "gate", "columns"}
 
 
-def spoilt(change: Callable[[bytearray], object]) -> Callable[[Path], object]:
-    def write(bgen: Path) -> None:
-        data = bytearray(bgen.read_bytes())
-        change(data)
-        bgen.write_bytes(data)
-
-    return write
-
-
 SAMPLE = "ID_1 ID_2 missing sex\n0 0 0 D\n" + "".join(f"B-{i} B-{i} 0 1\n" for i in range(40))
 
 
@@ -316,7 +308,13 @@ SAMPLE = "ID_1 ID_2 missing sex\n0 0 0 D\n" + "".join(f"B-{i} B-{i} 0 1\n" for i
         (SAMPLE.replace("B-7 B-7", "B-7 B-8"), "1 sample names come twice"),
         (SAMPLE.replace("B-7 B-7 0 1\n", "B-7 B-7 0\n"), "line 10: 3 columns, expected the 4 of line 1"),
         (SAMPLE.replace("ID_2", "IID"), "line 1: expected the columns ID_1 ID_2"),
-        (SAMPLE.replace("0 0 0 D\n", ""), "line 1: expected the columns ID_1 ID_2 and below them 0 0"),
+        (SAMPLE.replace("0 0 0 D\n", ""), "line 1: expected the columns ID_1 ID_2, or ID, and a 0 below each"),
+        (SAMPLE.replace("B-7 B-7 0 1", "B-7 B-7 0 M"), "line 10: its sex is none of 1, 2, 0, NA"),
+        (
+            SAMPLE.replace("B-7 B-7 0 1\n", "") + "B-7 B-7 0 1\n",
+            "40 of its 40 samples are also named in the .bgen",
+        ),
+        (SAMPLE.replace("B-7 B-7", "C-7 C-7"), "39 of its 40 samples are also named in the .bgen"),
     ],
 )
 def test_a_sample_file_of_another_bgen_is_refused(
@@ -337,6 +335,113 @@ def test_a_bgen_that_is_not_layout_2_or_has_no_names_says_what_to_do(raw: Path, 
     writer.write(raw / "b.bgen")
     with pytest.raises(DataGateError, match=r"no sample names of its own; give its \.sample"):
         opened(keyer, [raw / "b.bgen"])
+
+
+def test_other_names_of_the_same_people_replace_the_files_own(
+    many: tuple[Path, list[int]], keyer: PersonKeyer, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = many[0].with_suffix(".sample")
+    for sample in (SAMPLE.replace("B-", "UKB"), SAMPLE.replace("B-", "UKB") + "\n"):
+        path.write_text(sample)
+        assert opened(keyer, [many[0], path])[0].header.names == [f"UKB{i}" for i in range(40)]
+    assert "no name is in both" in caplog.text
+    path.write_text("ID sex\n0 D\n" + "".join(f"B-{i} {i % 2 or 'NA'}\n" for i in range(40)))
+    header = opened(keyer, [many[0], path])[0].header
+    assert header.names == [f"B-{i}" for i in range(40)] and header.sexes[:2] == [Sex.UNKNOWN, Sex.MALE]
+
+
+def test_a_sample_file_that_no_bgen_is_named_like_says_so(
+    many: tuple[Path, list[int]], keyer: PersonKeyer
+) -> None:
+    path = many[0].with_name("ukb_s40.sample")
+    path.write_text(SAMPLE)
+    with pytest.raises(DataGateError, match=r"no \.bgen in genomics\.paths has the name of this \.sample"):
+        opened(keyer, [many[0], path])
+
+
+@pytest.mark.parametrize("indexed", [False, True])
+def test_a_bgen_of_fewer_or_more_variants_than_it_says_is_refused(
+    many: tuple[Path, list[int]], keyer: PersonKeyer, indexed: bool
+) -> None:
+    bgen, starts = many
+    whole = bgen.read_bytes()
+    for data, left, told in (
+        (whole[: starts[100]], starts[:101], "300 variants, found 100"),
+        (whole[: starts[0]], starts[:1], "300 variants, found 0"),
+        (whole[:8] + struct.pack("<I", 299) + whole[12:], starts, "299 variants, found 300"),
+    ):
+        bgen.write_bytes(data)
+        Path(f"{bgen}.bgi").unlink(missing_ok=True)
+        if indexed:
+            index(bgen, left)
+        with pytest.raises(DataGateError, match=f"its header says {told}; copy it again"):
+            rows(keyer, [bgen], 2000, GENOMICS)
+
+
+def test_whatever_its_header_says_it_is_a_gate(many: tuple[Path, list[int]], keyer: PersonKeyer) -> None:
+    bgen, _ = many
+    whole = bgen.read_bytes()
+    gates = 0
+    for place in range(16):
+        for value in (0, 1, 5, 21, 0x80, 0xFF):
+            bgen.write_bytes(whole[:place] + bytes([value]) + whole[place + 1 :])
+            try:
+                rows(keyer, [bgen], genomics=GENOMICS)
+            except DataGateError:
+                gates += 1
+    assert gates > 60
+
+
+@pytest.mark.parametrize("first", [b"\x1f\x8b", b"\x6c\x1b\x01"])
+def test_a_bgen_is_one_whatever_it_is_called_and_begins_with(raw: Path, keyer: PersonKeyer, first: bytes) -> None:
+    """Its first bytes are a number: here those of gzip, and of a .bed."""
+    writer = Writer(2, 8, 1, ["B-1", "B-2"])
+    writer.add(5, ["A", "C"], [(False, False, [[0, 0, 1]]), (False, False, [[1, 0, 0]])])
+    path = raw / "genomes"
+    start = int(writer.write(path)[0])
+    wanted = int.from_bytes(first.ljust(4, b"\0") if len(first) > 2 else first + b"\x01\0", "little")
+    data, free = path.read_bytes(), wanted + 4 - start
+    # What lies between the names and the variants is anyone's.
+    path.write_bytes(struct.pack("<I", wanted) + data[4:start] + bytes(free) + data[start:])
+    assert path.read_bytes().startswith(first)
+    (row,) = rows(keyer, [path], genomics=GENOMICS)
+    assert row["variant_key"] == "GRCh37:1:5:A:C"
+
+
+def test_what_inflates_to_more_than_it_says_is_refused(raw: Path, keyer: PersonKeyer) -> None:
+    """A size of 0 would be no limit; data cut inside its checksum are not whole."""
+    writer = Writer(2, 8, 1, ["B-1", "B-2"])
+    sure: Genotype = (False, False, [[1, 0, 0]])
+    for position in (1, 2, 3):
+        writer.add(position, ["A", "C"], [sure, sure])
+    bomb, more, cut = writer.variants
+    packed = zlib.compress(bytes(1 << 24))
+    at = len(bomb) - int.from_bytes(bomb[bomb.index(b"C", 20) + 1 :][:4], "little") - 4
+    bomb = bomb[:at] + struct.pack("<II", 4 + len(packed), 0) + packed
+    more = more[: at + 4] + struct.pack("<I", 17) + more[at + 8 :]
+    cut = cut[:at] + struct.pack("<I", len(cut) - at - 6) + cut[at + 4 : -2]
+    writer.variants = [bomb, more, cut]
+    writer.write(raw / "a.bgen")
+    assert [row["rule"] for row in rows(keyer, [raw / "a.bgen"], genomics=GENOMICS)] == ["columns"] * 3
+
+
+def test_a_bgen_without_samples_lists_sites(raw: Path, keyer: PersonKeyer) -> None:
+    writer = Writer(0, 8, 1)
+    writer.variants = [bytes.fromhex("0000 0000 0100 31 05000000 0200 01000000 61 01000000 63 00000000")]
+    writer.write(raw / "a.bgen")
+    (row,) = rows(keyer, [raw / "a.bgen"], genomics=GENOMICS)
+    assert (row["variant_key"], row["rsid"], row["calls"]) == ("GRCh37:1:5:A:C", None, None)
+
+
+def test_a_part_reads_no_more_than_its_own(many: tuple[Path, list[int]], keyer: PersonKeyer) -> None:
+    bgen, starts = many
+    index(bgen, starts)
+    (cut,) = opened(keyer, [bgen], 2000)
+    bgen.write_bytes(bytes(starts[150]) + bgen.read_bytes()[starts[150] :])  # what lies before is gone
+    last = cut.parts[-1]
+    layout = Layout("GRCh37", 40, None, None, None)
+    found = [location for location, _ in last.records(layout)]
+    assert found and int(found[-1].partition("+")[0]) == starts[-2]
 
 
 def test_variants_that_cannot_be_are_refused_by_their_rule(raw: Path, keyer: PersonKeyer) -> None:

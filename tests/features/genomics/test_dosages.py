@@ -18,13 +18,12 @@ from features.contract.settings import GenomicFeatures, GenomicsSettings, Qualit
 from features.genomics.dosages import (
     COPY,
     MISSING,
-    Imputed,
     WrongDosageError,
+    are_calls,
     calls_of,
     genotype_alleles,
     in_alts,
     read_numbers,
-    say_nothing_new,
 )
 from features.genomics.features import genomic_features
 from features.genomics.quality_control import control_quality
@@ -174,6 +173,10 @@ def test_without_the_key_calls_alone_are_read(raw: Path, key: str, ingest: Inges
         ("GP", "1 5 . A C . . . GT:GP 0/0:1,0,0,0 0/0:1,0,0", "dosage"),
         ("GP", "1 5 . A C . . . GT:GP 0/0:1,.,0 0/0:1,0,0", "dosage"),
         ("GP", "1 5 . A C . . . GT:GP 0:1,0,0 0/0:1,0,0", "dosage"),
+        ("GP", "1 5 . A C . . . GT:GP 0/0:1.1,-0.1,0 0/0:1,0,0", "dosage"),
+        ("GP", "1 5 . A C . . . GT:GP 0/0:0.5,0.2,0 0/0:1,0,0", "dosage"),
+        ("GP", f"1 5 . A {','.join('A' + 'C' * i for i in range(1, 17))} . . . GT:GP 0/0:. 0/0:.", "dosage"),
+        ("DS", "1 5 . A C . . . GT:DS 0/0:1e5 0/0:0", "dosage"),
     ],
 )
 def test_what_is_no_dosage_refuses_its_line(
@@ -195,6 +198,8 @@ def test_what_is_no_dosage_refuses_its_line(
         ("DS", "1 5 . A C,G . . . GT:DS 0/1:0.9,0.3 1/2:1.2,.", [[0.9, 1.2], [0.3, 1]]),
         ("DS", "1 5 . A C . . . GT:DS 0/0:0.1 0/1:1.1", [[0.1, 1.1]]),
         ("DS", "1 5 . A C . . . GT:DS 0/0:0 0/1:1", [None]),
+        ("DS", "1 5 . A C . . . GT:DS 0/0:+0.3 0/1:1.e-1", [[0.3, 0.1]]),
+        ("DS", "1 5 . A C . . . GT:DS |0:0.3 .:0.4", [[0.6, 0.8]]),
         ("GP", "1 5 . A C . . . GT:GP 0/0:0,0,0 0/1:0.5,0.3,0.2", [[0, 0.7]]),
         ("GP", "1 5 . A C . . . GT:GP 0/0:0.33,0.33,0.33 1:0.2,0.8", [[1, 1.6]]),
         (
@@ -217,9 +222,73 @@ def test_dosages_by_their_rules(
             np.testing.assert_allclose(in_alts(np.frombuffer(row["dosages"], "<u2")), dosages, atol=HALF_A_UNIT)
 
 
+def test_of_the_kept_samples_each_has_its_own(write_vcf: WriteVcf, keyer: PersonKeyer) -> None:
+    """Copies and values go with the sample; a bad value of one that is not kept refuses the line too."""
+    settings = GENOMICS.model_copy(update={"dosages": "DS"})
+    names = ["A-1", "A-2", "A-3"]
+    vcf = write_vcf(
+        "a.vcf", names, ["1 5 . A C . . . GT:DS 0/1:0.7 0/0:0.3 1:0.9", "1 6 . A C . . . GT:DS 0/0:5 0/0:1 0:1"]
+    )
+    good, bad = sorted(rows(keyer, [vcf], genomics=settings, keep=[2, 1]), key=lambda row: row["rule"] or "")
+    np.testing.assert_allclose(in_alts(np.frombuffer(good["dosages"], "<u2")), [1.8, 0.3], atol=HALF_A_UNIT)
+    assert bad["rule"] == "dosage"
+
+
+def test_certain_probabilities_give_an_info_of_one(write_vcf: WriteVcf, raw: Path, ingest: Ingest) -> None:
+    imputed.write_sexes(raw)
+    write_vcf("a.vcf", NAMES[:3], ["1 5 . A C . . . GT:GP 0/0:1,0,0 0/1:0,1,0 1/1:0,0,1"])
+    _, tables = ingest(GENOMICS.model_copy(update={"dosages": "GP"}))
+    assert tables["variants"]["impute_info"].tolist() == [1.0]
+    assert tables["genotypes"]["dosages"].isna().all()
+
+
+def test_a_key_that_no_file_has_is_told(
+    write_vcf: WriteVcf, raw: Path, ingest: Ingest, caplog: pytest.LogCaptureFixture
+) -> None:
+    imputed.write_sexes(raw)
+    write_vcf("a.vcf", NAMES[:3], ["1 6 . A C . . . GT:DS 0/0:0.3 0/1:0.5 1/1:1.5"])
+    ingest(GENOMICS.model_copy(update={"dosages": "GP"}))
+    assert "genomics.dosages: GP tells nothing of any variant" in caplog.text
+
+
+def test_a_bcf_of_other_numbers_is_refused_by_its_rule(write_vcf: WriteVcf, keyer: PersonKeyer) -> None:
+    """Two values of one ALT; a value that is declared as text."""
+    if shutil.which("bcftools") is None:
+        pytest.skip("bcftools is not installed")
+    vcf = write_vcf(
+        "a.vcf",
+        ["A-1", "A-2"],
+        ["1 5 . A C . . . GT:DS 0/0:0.1,0.2 0/0:0.1", "1 6 . A C . . . GT:DS 0/0:0.1 0/0:0"],
+    )
+    whole = vcf.read_text()
+    for number, kind, refused in ((".", "Float", 1), ("1", "String", 2)):
+        declared = f'##FORMAT=<ID=DS,Number={number},Type={kind},Description="d">\n#CHROM'
+        vcf.write_text(whole.replace("#CHROM", declared))
+        bcf = vcf.with_suffix(".bcf")
+        subprocess.run(["bcftools", "view", "-Ob", "-o", str(bcf), str(vcf)], check=True, capture_output=True)
+        found = rows(keyer, [bcf], genomics=GENOMICS.model_copy(update={"dosages": "DS"}))
+        assert [row["rule"] for row in found].count("dosage") == refused
+
+
 def test_numbers_are_read_as_python_reads_them() -> None:
     rng = np.random.default_rng(4)
-    words = ["0", "1", "2", ".", "0.1", "1.234", "0.123456", "0.1234567", "1e-05", "2.", ".25", "0.00001234567"]
+    words = [
+        "0",
+        "1",
+        "2",
+        ".",
+        "0.1",
+        "1e1",
+        "12.5",
+        "1.2e-05",
+        "1.234",
+        "0.123456",
+        "0.1234567",
+        "1e-05",
+        "2.",
+        ".25",
+        "0.00001234567",
+    ]
     for _ in range(300):
         place, most, samples = rng.integers(0, 3), rng.integers(1, 4), rng.integers(1, 9)
         expected, columns = np.full((samples, most), np.nan), []
@@ -241,10 +310,9 @@ def test_a_dosage_near_a_whole_number_is_a_call() -> None:
     units = np.array([0, 1638, 1639, 16384 - 1639, 16384 - 1638, 16384 + 1638, 32768 - 1638, 32768, MISSING])
     codes = calls_of(units.astype(np.uint16))
     assert codes.tolist() == [0, 0, 3, 3, 1, 1, 2, 2, 3]
-    assert say_nothing_new(
-        Imputed(np.array([0, COPY, 2 * COPY, MISSING], np.uint16)), np.array([0, 1, 2, 3], np.uint8)
-    )
-    assert not say_nothing_new(Imputed(np.array([0, 1], np.uint16)), np.array([0, 0], np.uint8))
+    told = np.array([0, COPY, 2 * COPY, MISSING], np.uint16)
+    assert are_calls(told, np.array([0, 1, 2, 3], np.uint8))
+    assert not are_calls(told + np.array([1, 0, 0, 0], np.uint16), np.array([0, 1, 2, 3], np.uint8))
 
 
 def test_genotypes_come_in_the_order_of_the_specification() -> None:

@@ -487,3 +487,19 @@ def test_dosages_are_summed_as_plink2_sums_them(
         subprocess.run(flags, check=True, capture_output=True)
         sums = pd.read_csv(f"{out}.sscore", sep="\t")["SCORE1_SUM"].to_numpy()
         np.testing.assert_allclose(totals[kind], sums, rtol=5e-6, atol=5e-5)
+
+
+def test_a_missing_dosage_has_the_mean_weight(
+    score: Score, raw: Path, write_vcf: WriteVcf, write_score: Callable[..., None]
+) -> None:
+    """Of those known: recessive, 0.8 of the five who carry 1.8; also where no dosage makes a call."""
+    imputed.write_sexes(raw)
+    names, calls = imputed.NAMES[:10], ["0/1:1.8"] * 5 + ["0/0:0"] * 4 + ["./.:."]
+    write_vcf(
+        "a.vcf", names, [f"1 5 . A C . . . GT:DS {' '.join(calls)}", "1 6 . A C . . . DS 1.5 " + "1.5 " * 8 + "."]
+    )
+    for name, at in (("called", 5), ("uncalled", 6)):
+        write_score(name, [(1, at, "C", "A", 1, "True")], [*COLUMNS, "is_recessive"])
+    _, totals, _ = score(GENOMICS.model_copy(update={"dosages": "DS"}), names)
+    np.testing.assert_allclose(totals["called"], [0.8] * 5 + [0] * 4 + [0.8 * 5 / 9], atol=1e-4)
+    np.testing.assert_allclose(totals["uncalled"], [0.5] * 10)
