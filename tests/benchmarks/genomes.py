@@ -42,7 +42,7 @@ def run() -> list[Row]:
     rounds = [_round(vcf) for _ in range(ROUNDS)]
     name = _words("plink2", "--version").split("(")[0].strip()
     what = f"{variants:,} variants of 2,504 people, {size / 1e9:.1f} GB of VCF"
-    packed = sum(file.stat().st_size for file in (HOME / "lake/genotypes").glob("*.parquet"))
+    packed = sum(file.stat().st_size for file in (HOME / "lake/genotypes").rglob("*.parquet"))
     weight = packed / vcf.stat().st_size
     start = median(found["start"] for found in rounds)
     return [

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
 from features.contract.config import config_digest, load_settings
@@ -110,11 +111,11 @@ def test_a_job_killed_outright_leaves_no_row_and_its_lease_is_taken_over(
     spark: SparkSession, settings: Settings
 ) -> None:
     lake = Location(settings.lake)
-    run_job(persons_job(spark, 3), settings)
+    first = int(run_job(persons_job(spark, 3), settings).wrote["persons"])
     killed = subprocess.run([sys.executable, "-c", HOLD_AND_DIE, lake.uri], check=False)
     assert killed.returncode == -signal.SIGKILL
     assert (lake / "_leases/persons.json").exists()
-    assert (newest_version(lake, "persons"), len(Runs.read(lake).rows)) == (2, 1)
+    assert (newest_version(lake, "persons"), len(Runs.read(lake).rows)) == (first + 1, 1)
     (Path(Location(settings.raw).path) / "persons.csv").write_text("id\n1\n2\n")
     assert run_job(persons_job(spark, 5), settings).status == "succeeded"
     assert not (lake / "_leases/persons.json").exists()
@@ -195,10 +196,18 @@ def test_a_lake_that_cannot_be_written_is_told_at_once(
 
 
 def test_a_null_where_none_may_be_is_refused_by_the_table(spark: SparkSession, settings: Settings) -> None:
-    frame = spark.createDataFrame(
-        [(None, None, "male", None)], "person_key string, birth_date date, sex string, ancestry string"
-    )
-    with pytest.raises(Exception, match=r"DELTA_(NOT_NULL|VIOLATE)_CONSTRAINT"):
-        write_table(frame, Location(settings.lake), PERSONS)
+    shape = "person_key string, birth_date date, sex string, ancestry string"
+    frame = spark.createDataFrame([(None, None, "male", None)], shape)
+    for row, rule in (
+        ((None, None, "male", None), "CHECK person_key_is_hex"),
+        (("a" * 64, None, None, None), "CHECK"),
+    ):
+        with pytest.raises(Py4JJavaError, match=f"persons: {rule}"):
+            write_table(spark.createDataFrame([row], shape), Location(settings.lake), PERSONS)
+    with pytest.raises(Py4JJavaError, match="persons: CHECK known_sex") as told:
+        write_table(
+            spark.createDataFrame([("b" * 64, None, "tall", None)], shape), Location(settings.lake), PERSONS
+        )
+    assert "b" * 64 not in str(told.value) and "tall" not in str(told.value)
     with pytest.raises(AssertionError, match="missing columns"):
         write_table(frame.drop("sex"), Location(settings.lake), PERSONS)
