@@ -8,7 +8,7 @@ Weir, Heredity 2016;116:558.
 """
 
 from collections.abc import Iterable, Iterator
-from functools import partial
+from functools import lru_cache, partial
 from math import lgamma, log
 
 import numpy as np
@@ -123,13 +123,15 @@ def _from_mode(ratios: Floats) -> Floats:
 
 def hwe_p(counts: Counts) -> tuple[Floats, Floats]:
     """Exact p and mid-p of n variants, two arrays of n. `counts` is (n, 5): homozygous REF, heterozygous and
-    homozygous ALT, then the REF and ALT of men on X, 0 elsewhere. Like counts are computed once."""
+    homozygous ALT, then the REF and ALT of men on X, 0 elsewhere. Like counts are computed once, and
+    by a worker's later batches hardly again: most variants are rare, and their counts few."""
     different, places = np.unique(counts, axis=0, return_inverse=True)
     pairs = np.array([_kernel(*map(int, row)) for row in different]).reshape(-1, 2)
     found = pairs[places.reshape(-1)]
     return found[:, 0], found[:, 1]
 
 
+@lru_cache(1 << 16)
 def _kernel(n_hom_ref: int, n_het: int, n_hom_alt: int, n_ref: int, n_alt: int) -> tuple[float, float]:
     if n_ref + n_alt:
         return hwe_x_kernel(n_hom_ref, n_het, n_hom_alt, n_ref, n_alt)
