@@ -337,7 +337,7 @@ def test_a_fam_tells_the_sexes(wide: Path, keyer: PersonKeyer) -> None:
     }
     other = replace(header, sexes=[Sex.MALE] * 61)
     with pytest.raises(
-        DataGateError, match=rf"file {keyer.path_digest('wide.fam')}, line 2: this person has another"
+        DataGateError, match=rf"file {keyer.path_digest('wide.fam')}, sample 2: this person has another"
     ):
         sexes_of_files([header, other], keyer)
 
