@@ -6,7 +6,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
@@ -41,7 +41,8 @@ DEFAULTS = {
     "spark.sql.parquet.int96RebaseModeInWrite": "CORRECTED",
     "spark.sql.execution.arrow.pyspark.enabled": "true",
     "spark.python.daemon.module": "features.python_daemon",
-    # The rows of a table are written as Parquet below its folder, and then committed.
+    # The rows of a table are written as Parquet below its folder, and then committed. It lets a folder be read as
+    # Parquet too, with all versions at once: nothing here does that.
     "spark.databricks.delta.formatCheck.enabled": "false",
     # Lakes here have few, small commits: Delta's default of 50 tasks to read a log costs more.
     "spark.databricks.delta.snapshotPartitions": "2",
@@ -142,39 +143,53 @@ def write_table(
 ) -> int:
     """Replace a table's rows in one commit and return its new version, not yet published.
 
-    The columns' names, types and order must be the declared ones (Delta alone lets a missing column
-    pass). `reshape` lets a table that is written whole each time take a new shape; `replace_where`
-    replaces only the rows that satisfy it, and all new rows must.
+    The columns' names, types and order must be the declared ones. `reshape` lets a table that is
+    written whole each time take a new shape; `replace_where` replaces only the rows that satisfy it,
+    and all new rows must. That nobody else writes the table is for its lease to see to; who did is
+    found here, by the version.
     """
     _create(lake, table, reshape)
-    before = newest_version(lake, table.path)
+    found = _open(lake, table.path)
+    before = int(found.version())
     _check_columns(frame, table)
     checked = _checked(frame, table)
     if replace_where is None:
-        _overwrite(checked, lake, table)
+        _overwrite(checked, found, lake / table.path)
     else:
         writer = checked.write.format("delta").mode("overwrite").option("replaceWhere", replace_where)
         writer.save(f"{lake.uri}/{table.path}")
     after = newest_version(lake, table.path)
     if after > before + 1:  # no rows over no rows makes no commit at all
-        raise _another_writer(table)
+        raise ClusterError(f"table {table.path}: another writer committed beside this job; run it again")
     return after
 
 
-def _overwrite(frame: DataFrame, lake: Location, table: Table) -> None:
+def _overwrite(frame: DataFrame, found: deltalake.DeltaTable, folder: Location) -> None:
     """Spark writes the rows as Parquet, and delta-rs commits the files: Delta's own writer takes three to five
-    times as long over a small table, for snapshots and statistics that nobody here reads (`make bench`)."""
-    folder = uuid.uuid4().hex
+    times as long over a small table, for snapshots and statistics that nobody here reads (`make bench`).
+
+    `found` is the table in `folder` as it was. What is surely not committed is deleted; what a killed job leaves
+    stays, and no version names it.
+    """
+    below = uuid.uuid4().hex
     writer = frame.write.option("mapreduce.fileoutputcommitter.marksuccessfuljobs", "false")
-    writer.parquet(f"{lake.uri}/{table.path}/{folder}")
-    found = _open(lake, table.path)
-    added = _added(lake / table.path, folder)
+    # Of a task that ran twice one attempt's files are seen.
+    writer = writer.option("mapreduce.fileoutputcommitter.algorithm.version", "1")
+    try:
+        writer.parquet(f"{folder.uri}/{below}")
+        added = _added(folder, below)
+    except BaseException:
+        with suppress(OSError):
+            (folder / below).delete()
+        raise
     if not added and not _sizes(found):
+        (folder / below).delete()
         return
     try:
         found.create_write_transaction(added, "overwrite", found.schema())
     except CommitFailedError:
-        raise _another_writer(table) from None
+        (folder / below).delete()
+        raise ClusterError(f"{folder.uri}: another writer committed beside this job; run it again") from None
 
 
 def _added(folder: Location, below: str) -> list[AddAction]:
@@ -195,8 +210,8 @@ def _added(folder: Location, below: str) -> list[AddAction]:
 
 
 def _checked(frame: DataFrame, table: Table) -> DataFrame:
-    """The same rows; one that breaks NOT NULL or a CHECK ends the job with an error that names the rule, and no
-    value of the row as Delta's own does."""
+    """The same rows; one that breaks NOT NULL or a CHECK ends the job with an error that names the rule. Unlike
+    Delta's own, it has no value of the row."""
     columns = []
     for field_ in table.schema:
         column = sf.col(field_.name)
@@ -211,10 +226,6 @@ def _checked(frame: DataFrame, table: Table) -> DataFrame:
         broken = sf.raise_error(told).cast(frame.schema[first].dataType)
         columns[0] = sf.when(sf.expr(expression), columns[0]).otherwise(broken).alias(first)
     return frame.select(columns)
-
-
-def _another_writer(table: Table) -> ClusterError:
-    return ClusterError(f"table {table.path}: another writer committed beside this job; run it again")
 
 
 def broadcast_if_few(keys: DataFrame, number: int) -> DataFrame:
@@ -272,7 +283,7 @@ def _create(lake: Location, table: Table, reshape: bool) -> None:
     elif reshape and _shape(pa.schema(found.schema().to_arrow())) != _shape(table.schema):
         kept = dict(found.metadata().configuration).items()
         plain = {name: value for name, value in kept if not name.startswith(_CHECK)}
-        found = deltalake.DeltaTable.create(uri, table.schema, mode="overwrite", configuration=plain)
+        found = deltalake.DeltaTable.create(uri, table.schema, mode="overwrite", configuration=_PROPERTIES | plain)
     checks = {f"{_CHECK}{name}": expression for name, expression in table.checks.items()}
     if not checks.items() <= dict(found.metadata().configuration).items():
         # delta-rs does not know the names of checks, nor its own `add_constraint` all of Spark's functions.

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from deltalake.transaction import AddAction
 from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
 
+from features import lake as lake_module
 from features.contract.errors import ClusterError, DataGateError
 from features.contract.paths import Location
-from features.contract.runs import Run, Runs
+from features.contract.runs import Run, Runs, open_delta
 from features.contract.schemas import VARIANTS, Table, _schema
 from features.lake import data_files, read_table, read_version, write_table
 
@@ -50,6 +52,49 @@ def test_a_version_that_lost_a_file_is_not_read_as_less(spark: SparkSession, lak
         read_version(spark, lake, "t", version)
     with pytest.raises(ClusterError, match="table u is not in this lake"):
         read_version(spark, lake, "u", 0)
+
+
+def test_a_writer_beside_another_finds_out(
+    spark: SparkSession, lake: Location, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who commits while rows are written, over an empty table and over one with rows."""
+    frame = spark.createDataFrame([("x", 1)], "a string, b bigint")
+    whole = lake_module._added
+
+    def late(folder: Location, below: str) -> list[AddAction]:
+        monkeypatch.setattr(lake_module, "_added", whole)
+        write_table(frame, lake, TWO)
+        return whole(folder, below)
+
+    for _ in range(2):
+        monkeypatch.setattr(lake_module, "_added", late)
+        with pytest.raises(ClusterError, match="another writer committed beside this job"):
+            write_table(frame, lake, TWO)
+
+
+def test_what_is_not_committed_leaves_no_files(spark: SparkSession, lake: Location) -> None:
+    shape = "a string, b bigint"
+    write_table(spark.createDataFrame([], shape), lake, TWO)
+    with pytest.raises(Py4JJavaError, match="CHECK a_is_there"):
+        write_table(spark.createDataFrame([("x", 1), ("", 2)], shape).repartition(2), lake, TWO)
+    assert [path.name for path in Path((lake / "t").path).iterdir()] == ["_delta_log"]
+
+
+def test_a_table_of_delta_s_own_writer_takes_a_new_shape(spark: SparkSession, lake: Location) -> None:
+    """As older lakes have them: it keeps the protocol that CHECKs need, and its history."""
+    table = f"delta.`{lake.uri}/t`"
+    spark.sql(
+        f"CREATE TABLE {table} (a STRING NOT NULL) USING delta TBLPROPERTIES ('delta.constraints.c' = 'a > 0')"
+    )
+    spark.sql(f"INSERT INTO {table} VALUES ('7')")
+    version = write_table(spark.createDataFrame([("y", 1)], "a string, b bigint"), lake, TWO, reshape=True)
+    found = open_delta(lake, "t")
+    assert found is not None and found.protocol().min_writer_version == 3
+    checks = {name: value for name, value in found.metadata().configuration.items() if "constraints" in name}
+    assert checks == {"delta.constraints.a_is_there": "length(a) > 0"}
+    assert read_version(spark, lake, "t", version).collect() == [("y", 1)]
+    assert read_version(spark, lake, "t", 1).collect() == [("7",)]
+    assert spark.read.format("delta").load(f"{lake.uri}/t").collect() == [("y", 1)]
 
 
 def test_a_table_of_an_older_version_names_the_job_to_run(spark: SparkSession, lake: Location) -> None:

@@ -239,12 +239,14 @@ def _shares(stored: bytes, samples: int, alleles: int) -> tuple[Floats, Flags]:
     missing = (about & 0x80 != 0) | (copies == 0)
     for ploidy in (1, 2):
         chosen = np.flatnonzero((copies == ploidy) & ~missing)
-        width = int(sizes[chosen[0]]) if len(chosen) else 0
+        if not len(chosen):
+            continue
+        width = int(sizes[chosen[0]])
         own = values[starts[chosen][:, None] + np.arange(width)]
         if phased and ploidy == 2:
             first, second = _completed(own[:, : alleles - 1]), _completed(own[:, alleles - 1 :])
             found[chosen] = _of_haplotypes(first, second, alleles)
-        elif len(chosen):
+        else:
             found[chosen, : width + 1] = _completed(own)
     return as_shares(found, copies == 1, alleles), copies == 1
 

@@ -216,6 +216,27 @@ def test_what_a_second_writer_wrote_is_found_again(
         assert (row["dosage_variance"] or 0) / COPY**2 == pytest.approx(variance, abs=1e-6)
 
 
+@pytest.mark.parametrize("alleles", [["A", "C"], ["A", "C", "G"]])
+@pytest.mark.parametrize("copies", [1, 2])
+@pytest.mark.parametrize("missing", [False, True])
+def test_everyone_may_be_alike(
+    raw: Path, keyer: PersonKeyer, alleles: list[str], copies: int, missing: bool
+) -> None:
+    """All with one copy, as on Y, all with two, or all missing; phased and not."""
+    own = [0.0] * len(alleles)
+    own[1] = 1
+    certain = [float(a == b == 1) for b in range(len(alleles)) for a in range(b + 1)]
+    writer = Writer(3, 8, 1, ["B-1", "B-2", "B-3"])
+    writer.add(5, alleles, [(True, missing, [own] * copies)] * 3)
+    writer.add(6, alleles, [(False, missing, [own if copies == 1 else certain])] * 3)
+    writer.write(raw / "a.bgen")
+    found = rows(keyer, [raw / "a.bgen"], genomics=GENOMICS)
+    assert len(found) == 2 * (len(alleles) - 1)
+    for row in found:
+        carried = np.nan if missing else 2.0 * (row["alt"] == "C")
+        np.testing.assert_array_equal(dosages_of(row)[:3], [carried] * 3)
+
+
 @pytest.fixture
 def many(raw: Path) -> tuple[Path, list[int]]:
     """A file of 300 variants in 40 samples, and where its variants begin."""
