@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from pyspark import Broadcast
 from pyspark.sql import DataFrame, SparkSession
@@ -145,14 +146,14 @@ def _batches(
     elif variants and sexes is not None:
         codes = np.stack([variant.calls.codes for _, variant in variants])
         regions = [region(build, variant.contig, variant.position) for _, variant in variants]
-        packed = pack(codes)
-        calls, counts = [row.tobytes() for row in packed], count_calls(packed, members(sexes)).T
+        packed, groups = pack(codes), members(sexes)
+        calls, counts = [row.tobytes() for row in packed], count_calls(packed, groups).T
         carriers = sole_carriers(codes, sexes, regions)
-        imputed = _imputed([variant for _, variant in variants], sexes)
+        imputed = _imputed([variant for _, variant in variants], groups)
         yield _batch([*zip(*described, strict=True), calls, imputed[0], *counts, *imputed[1:], carriers, regions])
 
 
-def _imputed(variants: Sequence[Variant], sexes: Sexes) -> list[list[object]]:
+def _imputed(variants: Sequence[Variant], groups: Sequence[npt.NDArray[np.bool_]]) -> list[list[object]]:
     """Dosages and DOSED of each variant; None where calls tell all, or there are no probabilities."""
     found: list[list[object]] = [[None] * len(variants) for _ in range(1 + len(DOSED))]
     for row, variant in enumerate(variants):
@@ -161,7 +162,7 @@ def _imputed(variants: Sequence[Variant], sexes: Sexes) -> list[list[object]]:
             continue
         found[-1][row] = imputed.variance
         if imputed.dosages is not None:
-            (sums,) = sum_dosages(imputed.dosages[None], members(sexes)).tolist()
+            (sums,) = sum_dosages(imputed.dosages[None], groups).tolist()
             for column, value in zip(found[:-1], (imputed.dosages.astype(DTYPE).tobytes(), *sums), strict=True):
                 column[row] = value
     return found

@@ -202,8 +202,10 @@ def _numbers(
     return found
 
 
-SUMS = ("n_dosage", "n_dosage_female", "n_dosage_male", "dosage_sum", "dosage_sum_female", "dosage_sum_male")
-DOSED = (*SUMS, "dosage_square_sum", "dosage_excess_sum", "dosage_variance")
+DOSED = (
+    *("n_dosage", "n_dosage_female", "n_dosage_male", "dosage_sum", "dosage_sum_female", "dosage_sum_male"),
+    *("dosage_square_sum", "dosage_excess_sum", "dosage_variance"),
+)
 """What is counted of a variant's dosages in a block: how many are known and their sum, of everyone, women and men;
 of everyone the sum of squares, of what is above one ALT, and of variances where probabilities tell them."""
 

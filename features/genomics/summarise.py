@@ -19,7 +19,7 @@ from features.genomics.hwe import with_hwe
 
 DESCRIPTION = ("region", "contig", "position", "ref", "alt", "rsid", "filters", "gene", "consequence")
 CALLED = CALLS[:3]
-DOSED = ("n_dosage", "dosage_sum")
+DOSAGES = ("n_dosage", "dosage_sum")
 
 
 def summarise_variants(accepted: DataFrame, build: str, people: Mapping[str, int], somatic: bool) -> DataFrame:
@@ -82,7 +82,7 @@ def _no_test(variants: DataFrame) -> DataFrame:
 
 def _of_men_on_y() -> dict[str, Column]:
     on_y = sf.col("region") == Region.Y
-    return {name: sf.when(on_y, sf.col(f"{name}_male")).otherwise(sf.col(name)) for name in (*CALLED, *DOSED)}
+    return {name: sf.when(on_y, sf.col(f"{name}_male")).otherwise(sf.col(name)) for name in (*CALLED, *DOSAGES)}
 
 
 def _haploid() -> dict[str, Column]:
@@ -90,7 +90,7 @@ def _haploid() -> dict[str, Column]:
     men, everyone = sf.col("region").isin(Region.X, Region.Y), sf.col("region") == Region.MT
     return {
         f"{name}_haploid": sf.when(men, sf.col(f"{name}_male")).when(everyone, sf.col(name)).otherwise(0)
-        for name in (*CALLED, *DOSED)
+        for name in (*CALLED, *DOSAGES)
     }
 
 

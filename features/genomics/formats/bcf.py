@@ -230,14 +230,13 @@ def _calls(values: _Values, n_formats: int, names: Names, site: Site, layout: La
 
 def _numbers(values: npt.NDArray[Any], most: int) -> Floats:
     """(samples, `most`), NaN where there is none."""
-    absent = _is_absent(values) if values.dtype.kind in "if" else np.ones(values.shape, bool)
+    if values.dtype.kind == "S":
+        raise RefusedLineError(Rule.DOSAGE)
+    absent = _is_absent(values)
+    if not absent[:, most:].all():
+        raise RefusedLineError(Rule.DOSAGE)
     found = np.full((len(values), most), np.nan)
-    if values.shape[1] > most and not absent[:, most:].all():
-        raise RefusedLineError(Rule.DOSAGE)
-    if values.dtype.kind in "if":
-        found[:, : values.shape[1]] = np.where(absent, np.nan, values)[:, :most]
-    elif values.dtype.kind == "S":
-        raise RefusedLineError(Rule.DOSAGE)
+    found[:, : values.shape[1]] = np.where(absent, np.nan, values)[:, :most]
     return found
 
 

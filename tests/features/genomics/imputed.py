@@ -1,6 +1,5 @@
 """Imputed genomes in sight of the tests that read them: men have one copy of X, some values are missing."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -83,11 +82,11 @@ def write_sexes(folder: Path) -> None:
     (folder / "sexes.psam").write_text("#IID\tSEX\n" + "".join(rows))
 
 
-def dosage(column: str, key: str, one: bool, ploidy: Callable[[str], int] = lambda gt: gt.count("|") + 1) -> float:
+def dosage(column: str, key: str, one: bool) -> float:
     """The dosage of a column of `records` as a second formula has it, NaN where nothing is known."""
     gt, _, value = column.partition(":")
     if value in ("", "."):
-        return float("nan") if "." in gt else sum(map(int, gt.split("|"))) * 2 / ploidy(gt)
+        return float("nan") if "." in gt else sum(map(int, gt.split("|"))) * (2 if one else 1)
     numbers = [float(number) for number in value.split(",")]
     if key == "DS":
         return numbers[0] * (2 if one else 1)
