@@ -8,13 +8,14 @@ Weir, Heredity 2016;116:558.
 """
 
 from collections.abc import Iterable, Iterator
-from functools import lru_cache, partial
+from functools import partial
 from math import lgamma, log
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from pyspark.sql import DataFrame
+from scipy.special import gammaln
 
 from features.genomics.contigs import Region
 
@@ -22,6 +23,8 @@ _TIE = 1e-10
 """Two probabilities this close (relatively) are equal, but for rounding."""
 _NEGLIGIBLE = 1e-13
 """What all that is left out of a p may be, beside the p."""
+_WEIGHTS_AT_ONCE = 1 << 15
+"""What a core's cache holds."""
 
 Counts = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -123,19 +126,73 @@ def _from_mode(ratios: Floats) -> Floats:
 
 def hwe_p(counts: Counts) -> tuple[Floats, Floats]:
     """Exact p and mid-p of n variants, two arrays of n. `counts` is (n, 5): homozygous REF, heterozygous and
-    homozygous ALT, then the REF and ALT of men on X, 0 elsewhere. Like counts are computed once, and
-    by a worker's later batches hardly again: most variants are rare, and their counts few."""
+    homozygous ALT, then the REF and ALT of men on X, 0 elsewhere. Like counts are computed once."""
     different, places = np.unique(counts, axis=0, return_inverse=True)
-    pairs = np.array([_kernel(*map(int, row)) for row in different]).reshape(-1, 2)
+    on_x = different[:, 3:].any(axis=1)
+    pairs = np.empty((len(different), 2))
+    pairs[~on_x] = hwe_kernels(different[~on_x, :3])
+    pairs[on_x] = np.array([hwe_x_kernel(*map(int, row)) for row in different[on_x]]).reshape(-1, 2)
     found = pairs[places.reshape(-1)]
     return found[:, 0], found[:, 1]
 
 
-@lru_cache(1 << 16)
-def _kernel(n_hom_ref: int, n_het: int, n_hom_alt: int, n_ref: int, n_alt: int) -> tuple[float, float]:
-    if n_ref + n_alt:
-        return hwe_x_kernel(n_hom_ref, n_het, n_hom_alt, n_ref, n_alt)
-    return hwe_kernel(n_hom_ref, n_het, n_hom_alt)
+def hwe_kernels(counts: Counts) -> Floats:
+    """(n, 2): `hwe_kernel` of each of n rows of genotype counts, many at once; one by one where the weights of the
+    heterozygotes leave what floats hold."""
+    people, n_het = counts.sum(axis=1), counts[:, 1]
+    rare = 2 * np.minimum(counts[:, 0], counts[:, 2]) + n_het
+    first, end = _ranges(people, rare, n_het)
+    found = np.full((len(counts), 2), np.nan)
+    order = np.argsort(end - first)
+    order = order[people[order] > 0]
+    while len(order):
+        size = np.arange(1, len(order) + 1) * (end - first)[order]
+        some, order = np.split(order, [max(1, int(np.searchsorted(size, _WEIGHTS_AT_ONCE)))])
+        found[some] = _many(people[some], rare[some], n_het[some], first[some], end[some])
+    for row in np.flatnonzero(np.isnan(found[:, 0]) & (people > 0)):
+        found[row] = hwe_kernel(*map(int, counts[row]))
+    return found
+
+
+def _ranges(people: Counts, rare: Counts, n_het: Counts) -> tuple[Counts, Counts]:
+    """For each row the first of the possible numbers of heterozygotes that matters, by its place among them, and
+    the one behind the last: as in `_weights`."""
+    expected = rare * (1 - rare / np.maximum(2 * people, 1))
+    likely = np.minimum(rare % 2 + 2 * np.round((expected - rare % 2) / 2), rare)
+    about = np.minimum(_log_weights(people, rare, n_het) - _log_weights(people, rare, likely), 0)
+    exponent = np.log(rare + 1) - np.log(_NEGLIGIBLE) - about
+    mean = rare**2 / np.maximum(4 * people, 1)
+    reach = 64 + 2 * (2 / 3 * exponent + np.sqrt(2 * mean * exponent))
+    first = np.maximum((expected - reach) // 2, 0).astype(np.int64)
+    return first, np.minimum((expected + reach) // 2 + 1, rare // 2 + 1).astype(np.int64)
+
+
+def _log_weights(people: Counts, rare: Counts, n_het: Floats | Counts) -> Floats:
+    """`_log_weight` of many."""
+    rare_homs = (rare - n_het) / 2
+    common_homs = people - n_het - rare_homs
+    found: Floats = n_het * log(2) - gammaln(n_het + 1) - gammaln(rare_homs + 1) - gammaln(common_homs + 1)
+    return found
+
+
+def _many(people: Counts, rare: Counts, n_het: Counts, first: Counts, end: Counts) -> Floats:
+    """(n, 2): both p of each row from the weights of its heterozygotes, upwards from the first; not a number where
+    they leave what floats hold."""
+    places = first[:, None] + np.arange(int((end - first).max()))
+    hets = (rare % 2)[:, None] + 2.0 * places[:, :-1]
+    rare_homs = (rare[:, None] - hets) / 2
+    ratios = 4 * rare_homs * (people[:, None] - hets - rare_homs) / ((hets + 1) * (hets + 2))
+    ratios[places[:, 1:] >= end[:, None]] = 0
+    with np.errstate(over="ignore", invalid="ignore"):
+        weights = np.cumprod(np.column_stack([np.ones(len(people)), ratios]), axis=1)
+        seen = np.take_along_axis(weights, (n_het // 2 - first)[:, None], axis=1)
+        less = np.sum(weights, axis=1, where=weights < seen * (1 - _TIE))
+        equal = np.sum(weights, axis=1, where=np.abs(weights - seen) <= seen * _TIE)
+        total = weights.sum(axis=1)
+        both = np.stack([less + equal, less + equal / 2], axis=1) / total[:, None]
+    both[~np.isfinite(total) | (seen[:, 0] < np.finfo(float).tiny)] = np.nan
+    found: Floats = np.minimum(both, 1.0)
+    return found
 
 
 def with_hwe(variants: DataFrame, group: str = "") -> DataFrame:

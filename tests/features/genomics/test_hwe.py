@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.genomics import hwe
-from features.genomics.hwe import hwe_kernel, hwe_p, hwe_x_kernel
+from features.genomics.hwe import hwe_kernel, hwe_kernels, hwe_p, hwe_x_kernel
 
 
 def enumerated(hom_ref: int, het: int, hom_alt: int) -> tuple[Fraction, Fraction]:
@@ -134,4 +134,25 @@ def test_many_variants_at_once_equal_one_at_a_time() -> None:
     expected = [
         hwe_x_kernel(*map(int, row)) if row[3:].any() else hwe_kernel(*map(int, row[:3])) for row in counts
     ]
-    np.testing.assert_array_equal(together, expected)
+    np.testing.assert_allclose(together, expected, rtol=1e-13)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(*[st.integers(0, 40)] * 3), min_size=1, max_size=8))
+def test_many_at_once_equal_whole_fractions(tables: list[tuple[int, int, int]]) -> None:
+    found = hwe_kernels(np.array(tables))
+    expected = [[float(p) for p in enumerated(*counts)] if sum(counts) else [np.nan] * 2 for counts in tables]
+    np.testing.assert_allclose(found, expected, rtol=1e-10)
+
+
+def test_many_at_once_equal_one_at_a_time_from_equilibrium_to_where_floats_end() -> None:
+    rng = np.random.default_rng(5)
+    for people in (3, 2_504, 60_000):
+        shares = rng.dirichlet([1, 1, 1], 300)
+        p = rng.beta(0.3, 2, 300)
+        balanced = np.stack([(1 - p) ** 2, 2 * p * (1 - p), p**2], axis=1)
+        counts = np.concatenate([rng.multinomial(people, share) for share in np.concatenate([shares, balanced])])
+        counts = counts.reshape(-1, 3)
+        expected = np.array([hwe_kernel(*map(int, row)) for row in counts])
+        np.testing.assert_allclose(hwe_kernels(counts), expected, rtol=1e-11, atol=0)
+        assert (expected == 0).any() == (people > 3)
