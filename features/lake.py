@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import resources
-from typing import Any
+from typing import Any, Literal
 
 import deltalake
 import pyarrow as pa
@@ -139,14 +139,19 @@ def data_files(lake: Location, table: str, version: int) -> dict[str, int]:
 
 
 def write_table(
-    frame: DataFrame, lake: Location, table: Table, reshape: bool = False, replace_where: str | None = None
+    frame: DataFrame,
+    lake: Location,
+    table: Table,
+    reshape: bool = False,
+    replace_where: str | None = None,
+    append: bool = False,
 ) -> int:
     """Replace a table's rows in one commit and return its new version, not yet published.
 
     The columns' names, types and order must be the declared ones. `reshape` lets a table that is
     written whole each time take a new shape; `replace_where` replaces only the rows that satisfy it,
-    and all new rows must. That nobody else writes the table is for its lease to see to; who did is
-    found here, by the version.
+    and all new rows must; `append` replaces none. That nobody else writes the table is for its lease to
+    see to; who did is found here, by the version.
     """
     _create(lake, table, reshape)
     found = _open(lake, table.path)
@@ -154,7 +159,7 @@ def write_table(
     _check_columns(frame, table)
     checked = _checked(frame, table)
     if replace_where is None:
-        _overwrite(checked, found, lake / table.path)
+        _commit(checked, found, lake / table.path, "append" if append else "overwrite")
     else:
         writer = checked.write.format("delta").mode("overwrite").option("replaceWhere", replace_where)
         writer.save(f"{lake.uri}/{table.path}")
@@ -164,7 +169,9 @@ def write_table(
     return after
 
 
-def _overwrite(frame: DataFrame, found: deltalake.DeltaTable, folder: Location) -> None:
+def _commit(
+    frame: DataFrame, found: deltalake.DeltaTable, folder: Location, mode: Literal["append", "overwrite"]
+) -> None:
     """Spark writes the rows as Parquet, and delta-rs commits the files: Delta's own writer takes three to five
     times as long over a small table, for snapshots and statistics that nobody here reads (`make bench`).
 
@@ -182,11 +189,11 @@ def _overwrite(frame: DataFrame, found: deltalake.DeltaTable, folder: Location) 
         with suppress(OSError):
             (folder / below).delete()
         raise
-    if not added and not _sizes(found):
+    if not added and (mode == "append" or not _sizes(found)):
         (folder / below).delete()
         return
     try:
-        found.create_write_transaction(added, "overwrite", found.schema())
+        found.create_write_transaction(added, mode, found.schema())
     except CommitFailedError:
         (folder / below).delete()
         raise ClusterError(f"{folder.uri}: another writer committed beside this job; run it again") from None

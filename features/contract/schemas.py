@@ -94,6 +94,7 @@ GENOTYPES = Table(
         ("dosage_square_sum", pa.int64(), True),
         ("dosage_excess_sum", pa.int64(), True),
         ("dosage_variance", pa.int64(), True),
+        ("sole_carrier", pa.int32(), True),
     ),
 )
 
@@ -107,6 +108,7 @@ SAMPLES = Table(
         ("sex_imputed", pa.string()),
         ("x_inbreeding", pa.float64(), True),
         ("call_rate", pa.float64()),
+        ("n_called", pa.int64()),
         ("n_het", pa.int64()),
         ("n_hom_alt", pa.int64()),
         ("n_het_haploid", pa.int64()),

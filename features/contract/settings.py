@@ -198,6 +198,8 @@ class GenomicsSettings(Section):
     `dosages`: the FORMAT key that tells dosages in VCF and BCF; where it does, they make the calls, as in
     `plink2 --vcf dosage=`.
     `genes`: a BED file whose regions' names are the genes of the variants there, instead of `gene_field`.
+    `jointly_called`: globs of files whose samples were called together with all others: of a site that their batch
+    lacks, on a contig of which it has some, everyone there is REF. Of other batches it is missing.
     `strict` refuses files of which any line is not as the VCF specification has it; it reads them once more.
     """
 
@@ -214,6 +216,7 @@ class GenomicsSettings(Section):
     dosages: Dosage | None = None
     gene_field: str | None = None
     consequence_field: str | None = None
+    jointly_called: list[str] = []
     somatic: bool = False
     strict: bool = False
 

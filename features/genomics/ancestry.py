@@ -21,7 +21,7 @@ from features.contract.persons import PersonKeyer
 from features.contract.runs import Runs
 from features.contract.schemas import ANCESTRY, AXES, POPULATIONS
 from features.contract.settings import AncestrySettings, GenomicsSettings, Settings
-from features.genomics.blocks import Masks, batches_by_block, flags_by_block, packed_rows, people_by_block
+from features.genomics.blocks import Masks, batches_by_block, flags_by_block, packed_rows, rows_by_block
 from features.genomics.contigs import AUTOSOME
 from features.genomics.counts import count_calls
 from features.genomics.current import check_made
@@ -200,7 +200,7 @@ def _check_placed(found: DataFrame) -> dict[str, object]:
 def _genomes(spark: SparkSession, lake: Location, runs: Runs, genomics: GenomicsSettings) -> Genomes:
     variants, genotypes, usable = (read_table(spark, lake, runs, table) for table in genomics.usable.values())
     samples = read_table(spark, lake, runs, "samples")
-    return Genomes(variants, genotypes, usable, samples, people_by_block(samples))
+    return Genomes(variants, genotypes, usable, samples, rows_by_block(samples))
 
 
 def _labels(genomes: Genomes, raw: Location, wanted: AncestrySettings, keyer: PersonKeyer) -> DataFrame | None:

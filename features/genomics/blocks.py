@@ -54,9 +54,9 @@ def flags_by_block(samples: DataFrame, chosen: Column) -> Masks:
     return {block: found == 1 for block, found in numbers.items()}
 
 
-def people_by_block(samples: DataFrame) -> dict[str, int]:
-    """How many samples each block has."""
-    return {row["sample_block"]: row["count"] for row in samples.groupBy("sample_block").count().collect()}
+def rows_by_block(rows: DataFrame) -> dict[str, int]:
+    """How many of these rows each block has: its people, of `samples`, or its variants, of `genotypes`."""
+    return {row["sample_block"]: row["count"] for row in rows.groupBy("sample_block").count().collect()}
 
 
 def sexes_by_block(samples: DataFrame) -> dict[str, Sexes]:

@@ -10,7 +10,7 @@ from features.contract.paths import Location
 from features.contract.runs import Runs
 from features.contract.schemas import FAMILIES, KINSHIP
 from features.contract.settings import GenomicsSettings, RelativesSettings, Settings
-from features.genomics.blocks import people_by_block
+from features.genomics.blocks import rows_by_block
 from features.genomics.contigs import AUTOSOME
 from features.genomics.current import check_made
 from features.genomics.draw import drawn
@@ -42,7 +42,7 @@ def relate_genomes(
     check_quality(runs, genomics)
     variants, genotypes, usable = (read_table(spark, lake, runs, table) for table in genomics.usable.values())
     samples = read_table(spark, lake, runs, "samples")
-    people = people_by_block(samples)
+    people = rows_by_block(samples)
     keys, number = _chosen(variants, wanted)
     tiles = len(tiles_of(people))
     log.info("kinship: %s people, %s variants, %d tiles", f"{sum(people.values()):,}", f"{number:,}", tiles)

@@ -43,8 +43,7 @@ class Roster:
 
 
 def read_roster(headers: Iterable[Header], keyer: PersonKeyer) -> Roster:
-    """The roster of all files. DataGateError when no file has samples, or one has no known sample, or a person of
-    another block."""
+    """The roster of all files. DataGateError when one has no known sample, or a person of another block."""
     roster = Roster()
     known: dict[tuple[str, ...], list[str | None]] = {}
     for header in headers:
@@ -53,8 +52,6 @@ def read_roster(headers: Iterable[Header], keyer: PersonKeyer) -> Roster:
         if keys is None:
             keys = known[names] = [keyer.person_key(name) for name in names]
         _add_file(roster, header, keys, keyer)
-    if not roster.people:
-        raise DataGateError("genomics.paths: none of the files has sample columns; give files with genotypes")
     return roster
 
 

@@ -33,26 +33,22 @@ Floats = npt.NDArray[np.float64]
 
 
 def summarise_samples(
-    accepted: DataFrame,
+    rows: DataFrame,
+    sums: DataFrame,
     variants: DataFrame,
     people: DataFrame,
-    sexes: Mapping[str, Sexes],
-    tasks: int,
+    sizes: Mapping[str, int],
     build: str,
     somatic: bool,
 ) -> DataFrame:
-    """The `samples` table from packed calls, unpacked in `tasks` tasks that each give one row per sample.
+    """The `samples` table. `rows` has `variant_key, sample_block, calls, sole_carrier` for each variant and block,
+    which is of so many samples (`sizes`); `sums` KEYS and SUMS; `people` KEYS, `person_key` and `sex`; `variants`
+    is the table.
 
-    `people` has KEYS, `person_key` and `sex`; `sexes` are those of each block; `variants` is the table.
     A variant without a row in the sample's block is missing there.
     """
-    calls = accepted.select("sample_block", "calls", "region", _substitution().alias("substitution")).coalesce(
-        tasks
-    )
-    joined = people.join(sums_by_sample(calls, sexes), KEYS, "left").join(
-        _singletons(accepted, variants), KEYS, "left"
-    )
-    joined = joined.join(_inbreeding(accepted, variants, sexes), KEYS, "left").fillna(
+    joined = people.join(sums, KEYS, "left").join(_singletons(rows, variants), KEYS, "left")
+    joined = joined.join(_inbreeding(rows, variants, sizes, build), KEYS, "left").fillna(
         0, subset=[*SUMS, "n_singletons"]
     )
     # A tumour's calls on X are what it acquired, and tell no sex.
@@ -63,12 +59,13 @@ def summarise_samples(
     ).select(SAMPLES.schema.names)
 
 
-def sums_by_sample(calls: DataFrame, sexes: Mapping[str, Sexes]) -> DataFrame:
+def sums_by_sample(calls: DataFrame, sexes: Mapping[str, Sexes], before: DataFrame | None = None) -> DataFrame:
     """KEYS and SUMS of every sample; `calls` has `sample_block, calls, region, substitution`. A task gives one row
-    per sample, so tasks should be few."""
+    per sample, so tasks should be few. What was summed `before`, of other calls, is added."""
     ddl = ", ".join(f"{name} bigint" for name in SUMS)
     partial = calls.mapInArrow(_Sums(dict(sexes)), f"sample_block string, sample_index int, {ddl}")
-    return partial.groupBy(KEYS).agg(*(sf.sum(name).alias(name) for name in SUMS))
+    every = partial if before is None else partial.unionByName(before.select(partial.columns))
+    return every.groupBy(KEYS).agg(*(sf.sum(name).alias(name) for name in SUMS))
 
 
 def call_rate(variants: DataFrame, build: str) -> Column:
@@ -80,34 +77,34 @@ def call_rate(variants: DataFrame, build: str) -> Column:
     return sf.when(n > 0, sf.col("n_called") / n).otherwise(0.0)
 
 
-def _substitution() -> Column:
+def substitution() -> Column:
     """1 for a transition, 2 for a transversion, 0 for what is no single base for another."""
     pair = sf.concat(sf.col("ref"), sf.col("alt"))
     single = pair.rlike("^[ACGT]{2}$")
     return sf.when(pair.isin("AG", "GA", "CT", "TC"), 1).when(single, 2).otherwise(0)
 
 
-def _singletons(accepted: DataFrame, variants: DataFrame) -> DataFrame:
+def _singletons(rows: DataFrame, variants: DataFrame) -> DataFrame:
     """How many variants only this sample carries, in one copy: alone in its block, confirmed over all."""
     carriers = sf.col("n_het") - sf.col("n_het_haploid") + sf.col("n_hom_alt")
     alone = variants.filter(carriers == 1).select("variant_key")
-    found = accepted.filter(sf.col("sole_carrier").isNotNull()).select(
+    found = rows.filter(sf.col("sole_carrier").isNotNull()).select(
         "variant_key", "sample_block", sf.col("sole_carrier").alias("sample_index")
     )
     return found.join(alone, "variant_key").groupBy(KEYS).agg(sf.count("*").alias("n_singletons"))
 
 
-def _inbreeding(accepted: DataFrame, variants: DataFrame, sexes: Mapping[str, Sexes]) -> DataFrame:
+def _inbreeding(rows: DataFrame, variants: DataFrame, sizes: Mapping[str, int], build: str) -> DataFrame:
     """KEYS and `x_inbreeding`, F = (O - E) / (N - E) over N calls on X, O of them homozygous, E expected so
     (https://www.cog-genomics.org/plink/1.9/basic_stats#check_sex); null without a call that tells anything."""
     het_free = sf.col("allele_count") - sf.col("n_het_haploid") / 2
     p = het_free / (sf.col("allele_number") - sf.col("n_het_haploid"))
-    told = variants.filter(sf.col("contig") == "X").select("variant_key", (1 - 2 * p * (1 - p)).alias("expected"))
-    on_x = accepted.filter(sf.col("region") == Region.X).select("variant_key", "sample_block", "calls")
-    calls = in_buckets(on_x.join(told.filter("expected < 1"), "variant_key"))
-    sizes = {block: len(found) for block, found in sexes.items()}
+    on_x = variants.filter(region_of(build) == Region.X)
+    told = on_x.select("variant_key", (1 - 2 * p * (1 - p)).alias("expected")).filter("expected < 1")
+    some = rows.filter(sf.col("variant_key").startswith(f"{build}:X:"))  # so that Spark need not read all calls
+    calls = in_buckets(some.select("variant_key", "sample_block", "calls").join(told, "variant_key"))
     partial = calls.mapInArrow(
-        _Homozygosity(sizes), "sample_block string, sample_index int, n bigint, o bigint, e double"
+        _Homozygosity(dict(sizes)), "sample_block string, sample_index int, n bigint, o bigint, e double"
     )
     sums = partial.groupBy(KEYS).agg(sf.sum("n").alias("n"), sf.sum("o").alias("o"), ordered_sum("e").alias("e"))
     f = (sf.col("o") - sf.col("e")) / (sf.col("n") - sf.col("e"))

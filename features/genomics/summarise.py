@@ -17,23 +17,35 @@ from features.genomics.counts import CALLS, SEXES
 from features.genomics.dosages import COPY
 from features.genomics.hwe import with_hwe
 
-DESCRIPTION = ("region", "contig", "position", "ref", "alt", "rsid", "filters", "gene", "consequence")
 CALLED = CALLS[:3]
 DOSAGES = ("n_dosage", "dosage_sum")
 
 
-def summarise_variants(accepted: DataFrame, build: str, people: Mapping[str, int], somatic: bool) -> DataFrame:
-    """The `variants` table: counts summed over blocks; described as where the variant came first.
+def summarise_variants(rows: DataFrame, build: str, people: Mapping[str, int], somatic: bool) -> DataFrame:
+    """The `variants` table from rows of blocks: their counts are summed, and what is said of a variant in several
+    is put together so that no order of them matters. A row may tell of one of the two alone, and have null for the
+    other.
 
     `people` is the number of samples in all blocks by suffix of SEXES: a variant without a row in a
     block is missing there. HWE is left out for somatic calls, which are not a population's genotypes.
     """
-    first = sf.min_by(sf.struct(*DESCRIPTION), sf.struct("source", "offset", "allele")).alias("first")
     sums = [*(sf.sum(name).alias(name) for name in _names()), *sums_of_dosages()]
-    summed = accepted.groupBy("variant_key").agg(first, *sums)
-    placed = summed.select("first.*", *(name for name in summed.columns if name != "first"))
+    summed = rows.groupBy("variant_key").agg(*_description(), *sums)
+    placed = summed.withColumns({"build": sf.lit(build), "region": region_of(build)}).select("*", "annotation.*")
     tested = _no_test(placed) if somatic else with_hwe(placed)
-    return with_frequencies(tested, people).withColumn("build", sf.lit(build)).select(VARIANTS.schema.names)
+    return with_frequencies(tested, people).select(VARIANTS.schema.names)
+
+
+def _description() -> list[Column]:
+    """The first ID and annotation in the order of their letters, and each reason in FILTER that a block gives."""
+    annotation = sf.struct("gene", "consequence")
+    annotated = sf.col("gene").isNotNull() | sf.col("consequence").isNotNull()
+    reasons = sf.flatten(sf.collect_set(sf.when(sf.size("filters") > 0, sf.col("filters"))))
+    return [
+        *(sf.min(name).alias(name) for name in ("contig", "position", "ref", "alt", "rsid")),
+        sf.array_sort(sf.array_distinct(reasons)).alias("filters"),
+        sf.min(sf.when(annotated, annotation)).alias("annotation"),
+    ]
 
 
 def sums_of_dosages() -> list[Column]:

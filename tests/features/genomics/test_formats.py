@@ -18,9 +18,9 @@ from features.contract.errors import DataGateError
 from features.contract.paths import Location
 from features.contract.persons import PersonKeyer
 from features.contract.settings import GenomicsSettings
+from features.genomics.batch import sexes_of_files
 from features.genomics.candidates import PLACE, Work, parse_part
 from features.genomics.formats.files import GenomeFile, open_files
-from features.genomics.ingest import sexes_of_files
 from features.genomics.reference import open_reference
 from features.genomics.roster import NOBODY, Columns
 from features.genomics.sexes import Sex

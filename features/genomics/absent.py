@@ -1,0 +1,110 @@
+"""Sites that a batch of samples has no line of: missing there, or, where all batches were called together, REF."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as sf
+
+from features.contract.errors import ConfigError, DataGateError
+from features.contract.paths import FileStat, matches
+from features.contract.persons import PersonKeyer
+from features.contract.settings import GenomicsSettings
+from features.genomics.clean import Rule
+from features.genomics.counts import COUNTS, count_calls, members
+from features.genomics.earlier import Earlier
+from features.genomics.packing import pack
+from features.genomics.sexes import Sexes
+from features.genomics.summarise import region_of
+from features.quality import Balance
+
+SECTION = "genomics.jointly_called"
+
+
+def jointly_called(
+    files: Sequence[FileStat],
+    genomics: GenomicsSettings,
+    keyer: PersonKeyer,
+    by_block: Mapping[str, Sequence[str]],
+) -> set[str]:
+    """The blocks of which all files were called jointly with the others'. ConfigError for a glob of no file, and
+    for a block of which only some files are named."""
+    for glob in genomics.jointly_called:
+        if not any(matches(file.path, glob) for file in files):
+            raise ConfigError(f"{SECTION}: no file of genomics.paths matches {glob}; correct it")
+    named = {
+        keyer.path_digest(file.path)
+        for file in files
+        if any(matches(file.path, glob) for glob in genomics.jointly_called)
+    }
+    found = set()
+    for block, digests in by_block.items():
+        if unnamed := [digest for digest in digests if digest not in named]:
+            if len(unnamed) < len(digests):
+                raise ConfigError(
+                    f"{SECTION}: it does not name file {unnamed[0]}, whose samples are those of one that "
+                    "it names; name all files of a batch, or none"
+                )
+        else:
+            found.add(block)
+    return found
+
+
+def check_nothing_refused(
+    blocks: set[str], by_block: Mapping[str, Sequence[str]], balances: Mapping[str, Balance]
+) -> None:
+    """DataGateError where a line was refused: its site would be taken for one that the batch does not vary at."""
+    for block in sorted(blocks):
+        for digest in by_block[block]:
+            refused = {rule: n for rule, n in balances[digest].quarantined.items() if rule != Rule.SYMBOLIC}
+            if refused:
+                raise DataGateError(
+                    f"file {digest}: {sum(refused.values()):,} of its lines were refused "
+                    f"({Balance(0, quarantined=refused).refusals}), and {SECTION} would make their sites REF; "
+                    "correct the lines, or do not name the file there"
+                )
+
+
+def contigs_by_block(accepted: DataFrame, joint: set[str], earlier: Earlier | None) -> dict[str, list[str]]:
+    """The contigs of which each of these blocks has sites."""
+    found = {
+        block: set(earlier.blocks[block]["contigs"]) for block in joint if earlier and block in earlier.blocks
+    }
+    rows = accepted.filter(sf.col("sample_block").isin(*joint)).select("sample_block", "contig").distinct()
+    for row in rows.collect() if joint else ():
+        found.setdefault(row["sample_block"], set()).add(row["contig"])
+    return {block: sorted(contigs) for block, contigs in found.items()}
+
+
+def with_reference_calls(
+    accepted: DataFrame,
+    contigs: Mapping[str, Sequence[str]],
+    sexes: Mapping[str, Sexes],
+    build: str,
+    earlier: Earlier | None,
+) -> DataFrame:
+    """`accepted` with a row of REF calls for each site that one of these blocks lacks, on a contig of which it has
+    some: a chromosome whose file has not come is missing."""
+    if not contigs:
+        return accepted
+    spark = accepted.sparkSession
+    rows = [(block, list(names), *_all_reference(sexes[block])) for block, names in contigs.items()]
+    counts = ", ".join(f"{name} bigint" for name in COUNTS)
+    blocks = spark.createDataFrame(rows, f"sample_block string, contigs array<string>, calls binary, {counts}")
+    placed, present = accepted.select("variant_key", "contig", "position"), accepted.select(*_ROW)
+    if earlier:
+        placed, present = earlier.with_descriptions(placed), earlier.with_calls(present)
+    pairs = placed.distinct().join(sf.broadcast(blocks.select("sample_block", "contigs")))
+    wanted = pairs.filter(sf.array_contains("contigs", sf.col("contig"))).drop("contigs")
+    lacking = wanted.join(present, list(_ROW), "left_anti").withColumn("region", region_of(build))
+    filled = lacking.join(sf.broadcast(blocks.drop("contigs")), "sample_block").drop("contig", "position")
+    return accepted.unionByName(filled, allowMissingColumns=True)
+
+
+_ROW = ("variant_key", "sample_block")
+
+
+def _all_reference(sexes: Sexes) -> list[bytearray | int]:
+    """Packed calls of REF of all samples, and their COUNTS."""
+    packed = pack(np.zeros((1, len(sexes)), np.uint8))
+    return [bytearray(packed[0].tobytes()), *count_calls(packed, members(sexes))[0].tolist()]

@@ -1,0 +1,128 @@
+"""What became of every line and of every sample column: checked before anything is written, and kept in `runs`."""
+
+import logging
+from collections.abc import Mapping, Sequence
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as sf
+
+from features.contract.errors import DataGateError
+from features.contract.settings import GenomicsSettings
+from features.genomics.batch import Batch
+from features.genomics.blocks import rows_by_block
+from features.genomics.clean import Rule
+from features.genomics.roster import NOBODY, Roster
+from features.quality import Balance
+
+log = logging.getLogger("riskloom")
+MOST_REFERENCE_MISMATCHES = 0.1
+
+
+def count_lines(found: DataFrame, doubles: DataFrame, digests: list[str]) -> dict[str, Balance]:
+    """What became of each file's lines, by digest. A refused line is one record that expands to nothing."""
+    lines = sf.sum((sf.col("allele") == 1).cast("int")).alias("lines")
+    groups = found.groupBy("source_digest", "rule").agg(lines, sf.count("*").alias("rows")).collect()
+    merged = {row["source_digest"]: row["count"] for row in doubles.groupBy("source_digest").count().collect()}
+    balances = {}
+    for digest in digests:
+        own = [row for row in groups if row["source_digest"] == digest]
+        records = sum(row["lines"] for row in own)
+        balances[digest] = Balance(
+            records=records,
+            expanded=sum(row["rows"] for row in own) - records,
+            used=sum(row["rows"] for row in own if row["rule"] is None) - merged.get(digest, 0),
+            merged=merged.get(digest, 0),
+            quarantined={row["rule"]: row["rows"] for row in own if row["rule"] is not None},
+        )
+    return balances
+
+
+def check_reference(balances: dict[str, Balance], genomics: GenomicsSettings) -> None:
+    """A file of another build disagrees nearly everywhere; a stray record or two is quarantined."""
+    for digest, balance in balances.items():
+        refused = balance.quarantined.get(Rule.REFERENCE, 0)
+        if refused > MOST_REFERENCE_MISMATCHES * balance.records:
+            raise DataGateError(
+                f"file {digest}: REF of {refused:,} of {balance.records:,} records is not what genomics.reference "
+                f"has there; is this file, or {genomics.reference}, of another build than {genomics.build}?"
+            )
+
+
+def tell_of_no_dosages(found: DataFrame, genomics: GenomicsSettings) -> None:
+    if genomics.dosages and not found.filter("dosages is not null").limit(1).count():
+        log.warning(
+            "genomics.dosages: %s tells nothing of any variant that its calls do not; do the files have that key?",
+            genomics.dosages,
+        )
+
+
+def count_all(
+    batch: Batch,
+    balances: Mapping[str, Balance],
+    contigs: Mapping[str, Sequence[str]],
+    variants: DataFrame,
+    genotypes: DataFrame,
+    samples: DataFrame,
+) -> dict[str, object]:
+    """What `runs` keeps of an ingest and of those before, from the tables as written; `contigs` are of the blocks
+    that were called jointly. `samples_refused` and `samples_merged` are columns, counted in every file."""
+    by_sex, roster = batch.by_sex(), batch.roster
+    before = batch.earlier.counts if batch.earlier else {}
+    new = {
+        "files_without_samples": _without_samples(roster),
+        "samples_refused": len(roster.refused),
+        "samples_merged": roster.merged,
+    }
+    return {name: number + before.get(name, 0) for name, number in new.items()} | {
+        "balances": {digest: balance.as_counts() for digest, balance in balances.items()},
+        "samples": by_sex[""],
+        "sample_blocks": len(batch.sizes),
+        "samples_without_sex": by_sex[""] - by_sex["_female"] - by_sex["_male"],
+        "samples_of_other_sex": _of_other_sex(samples),
+        "blocks": _blocks(batch, balances, contigs, variants, genotypes),
+    }
+
+
+def _blocks(
+    batch: Batch,
+    balances: Mapping[str, Balance],
+    contigs: Mapping[str, Sequence[str]],
+    variants: DataFrame,
+    genotypes: DataFrame,
+) -> dict[str, object]:
+    """Of each block its files, and how many variants it has, and of how many others it has no line: those that
+    were made REF are among its variants."""
+    number, by_block = variants.count(), rows_by_block(genotypes)
+    found: dict[str, object] = {}
+    for block, files in batch.files_by_block().items():
+        have = by_block.get(block, 0)
+        absent = number - sum(balances[digest].used for digest in files)
+        found[block] = {
+            "samples": batch.sizes[block],
+            "files": files,
+            "jointly_called": block in contigs,
+            "contigs": contigs.get(block, []),
+            "variants": have,
+            "absent": absent,
+            "absent_is_reference": absent - (number - have),
+        }
+    return found
+
+
+def _of_other_sex(samples: DataFrame) -> int:
+    """How many samples' X tells another sex than is recorded: a swapped tube, or a wrong record."""
+    known = samples.filter("sex != 'unknown' and sex_imputed != 'unknown'")
+    other = known.filter("sex != sex_imputed").count()
+    if other:
+        log.warning("%d samples: X tells another sex than is recorded (samples: sex, sex_imputed)", other)
+    return other
+
+
+def _without_samples(roster: Roster) -> int:
+    """How many files list sites alone."""
+    files = [digest for digest, columns in roster.columns.items() if columns.block == NOBODY]
+    if files:
+        log.warning(
+            "%d files have no sample columns; their variants are left out: %s", len(files), ", ".join(files)
+        )
+    return len(files)
