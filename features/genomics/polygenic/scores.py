@@ -53,8 +53,8 @@ class Overlap:
         return {
             "lines": self.lines,
             "overlap": round(self.share, 4),
-            "match_types": self.match_types,
-            "lifted": self.lifted,
+            "match_types": dict(self.match_types),
+            "lifted": dict(self.lifted),
         }
 
 

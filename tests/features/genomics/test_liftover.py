@@ -3,6 +3,7 @@
 import gzip
 from itertools import pairwise
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pyarrow as pa
@@ -101,10 +102,10 @@ def test_every_position_goes_where_a_walk_along_the_best_chain_ends(
     ),
     st.randoms(use_true_random=False),
 )
-def test_there_and_back_again_is_where_one_was(chain_file: Path, parts: list, random: object) -> None:
+def test_there_and_back_again_is_where_one_was(chain_file: Path, parts: list, random: Random) -> None:
     """By the chains and by the same turned round, for every aligned base."""
     chains, start = [], 0
-    order = random.sample(range(len(parts)), len(parts))  # type: ignore[attr-defined]
+    order = random.sample(range(len(parts)), len(parts))
     for part, (blocks, strand, apart) in enumerate(parts):
         first = Drawn("chr1", start, "chr1", 0, strand, blocks)
         own_end, size = ends(first)
@@ -205,6 +206,7 @@ MANY = "".join(plain("chr1", 50 * number, 60 * number, 40).text() for number in 
             "file it, the chain of line 1: its blocks and gaps do not add up to its ends",
         ),
         (f"{HEADER}\n{FIRST.replace('0', '1', 1)}\n{LAST}\n", "do not add up"),
+        (f"{HEADER}\n{FIRST[:-1]}1\n{LAST}\n", "do not add up"),  # on the other side
         (f"{SOUND}{FIRST}\n", "file it, line 5: expected `chain`, a score"),
         (HEADER[: len(HEADER) // 2], "file it, line 1: expected `chain`, a score"),
         (SOUND.replace(" + 100", " - 100"), r"line 1: expected `chain`.*\+ of the first"),
