@@ -9,11 +9,14 @@ from jobs.script import main
 def _body(context: Context) -> Written:
     from features.genomics.polygenic.scores import score_genomes
 
-    return score_genomes(context.spark, context.lake, context.runs, context.settings, context.keyer, context.files)
+    scores = context.settings.genomics and context.settings.genomics.scores
+    files = context.matching(scores.paths if scores else [])  # not those of chains
+    return score_genomes(context.spark, context.lake, context.runs, context.settings, context.keyer, files)
 
 
 def _raw(settings: Settings) -> list[str]:
-    return settings.genomics.scores.paths if settings.genomics and settings.genomics.scores else []
+    scores = settings.genomics and settings.genomics.scores
+    return [*scores.paths, *scores.chains.values()] if scores else []
 
 
 def _reads(settings: Settings) -> list[str]:

@@ -229,6 +229,7 @@ SCORE_MATCHES = Table(
         ("effect_allele", pa.string(), True),
         ("other_allele", pa.string(), True),
         ("weight", pa.float64(), True),
+        ("lifted_strand", pa.string(), True),
         ("match_type", pa.string()),
         ("variant_key", pa.string(), True),
     ),

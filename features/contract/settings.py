@@ -100,12 +100,20 @@ class SampleSexes(SampleTable):
     }
 
 
+Build = Literal["NCBI36", "GRCh37", "GRCh38"]
+"""Of a scoring file: hg18, hg19 and hg38."""
+
+
 class PolygenicSettings(Section):
     """Scoring files of the PGS Catalog below the raw root. A score is left out if fewer than `minimum_overlap` of
     its lines were matched; A/T and C/G variants are, unless `keep_ambiguous` says that both sides are of
-    one strand."""
+    one strand.
+
+    `chains`: for each other build that files may be of, a UCSC chain file below the raw root by which their lines
+    are lifted over; files of a build without one are refused."""
 
     paths: list[str]
+    chains: dict[Build, str] = {}
     minimum_overlap: Fraction = 0.75
     keep_ambiguous: bool = False
 
@@ -242,6 +250,14 @@ class GenomicsSettings(Section):
     def _one_source_of_genes(self) -> Self:
         if self.gene_field is not None and self.genes is not None:
             raise ValueError("give either gene_field or genes")
+        return self
+
+    @model_validator(mode="after")
+    def _chains_from_other_builds(self) -> Self:
+        if self.scores and self.build in self.scores.chains:
+            raise ValueError(
+                f"scores.chains: {self.build} is genomics.build itself; name chains from other builds"
+            )
         return self
 
     @model_validator(mode="after")

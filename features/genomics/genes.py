@@ -4,28 +4,18 @@ Format: https://samtools.github.io/hts-specs/BEDv1.pdf; the name is the fourth c
 """
 
 import gzip
-import heapq
 import re
 import zlib
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from features.contract.errors import DataGateError
 from features.contract.paths import Location
 from features.genomics.contigs import harmonise
+from features.genomics.pieces import Pieces, cut
 
 _NUMBER = re.compile("[0-9]{1,10}")
 _NO_DATA = ("#", "track", "browser")
-
-
-@dataclass(frozen=True, slots=True)
-class Pieces:
-    """A contig cut wherever a region begins or ends: from `cuts[i]` (0-based) to the next one lies
-    `regions[i]`, the first of the file's that do, or none where that is their number."""
-
-    cuts: list[int]
-    regions: list[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +49,7 @@ def open_genes(bed: Location, where: str) -> Genes:
         names.append(name)
     if not names:
         raise DataGateError(f"{where}: no line names a region; expected a BED file")
-    return Genes(names, {contig: _cut(found, len(names)) for contig, found in regions.items()})
+    return Genes(names, {contig: cut(found, len(names)) for contig, found in regions.items()})
 
 
 def _lines(bed: Location, where: str) -> list[str]:
@@ -83,19 +73,3 @@ def _region(line: str, where: str) -> tuple[str, int, int, str]:
     if not (_NUMBER.fullmatch(start) and _NUMBER.fullmatch(end) and int(start) < int(end)):
         raise DataGateError(f"{where}: expected a start before the end, counted from 0; found {start} and {end}")
     return harmonise(contig), int(start), int(end), name.strip()
-
-
-def _cut(regions: Sequence[tuple[int, int, int]], none: int) -> Pieces:
-    """Of (start, end, number in the file) of regions that may overlap."""
-    pending = sorted(regions, reverse=True)
-    cuts = sorted({place for start, end, _ in regions for place in (start, end)})
-    here: list[tuple[int, int]] = []  # a heap of (number, end)
-    firsts = []
-    for cut in cuts:
-        while pending and pending[-1][0] == cut:
-            _, end, number = pending.pop()
-            heapq.heappush(here, (number, end))
-        while here and here[0][1] <= cut:
-            heapq.heappop(here)
-        firsts.append(here[0][0] if here else none)
-    return Pieces(cuts, firsts)

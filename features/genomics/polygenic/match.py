@@ -9,6 +9,7 @@ from enum import StrEnum
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as sf
 
+from features.genomics.liftover import Unlifted
 from features.genomics.polygenic.scoring_file import COMPLEX, UNPLACED
 
 
@@ -19,8 +20,9 @@ class MatchType(StrEnum):
     no other allele. AMBIGUOUS: both strands read alike (A and T, C and G), or, of a repeat with several ALTs,
     the line could be one's gain or another's loss. DUPLICATE: an earlier line of the score has the variant.
     COMPLEX: a haplotype, or a weight of REF that is not additive where several ALTs replace it, or of an
-    indel's REF where other REFs begin. UNPLACED: the line has no position. UNUSABLE: quality control left out
-    the variant or, where REF has the weight, another ALT of its site.
+    indel's REF where other REFs begin. UNPLACED: the line has no position. LIFT_...: it could not be lifted over,
+    for a reason of Unlifted. UNUSABLE: quality control left out the variant or, where REF has the weight, another
+    ALT of its site.
     """
 
     REFALT = "refalt"
@@ -35,6 +37,11 @@ class MatchType(StrEnum):
     DUPLICATE = "duplicate"
     COMPLEX = COMPLEX
     UNPLACED = UNPLACED
+    LIFT_NO_CHAIN = Unlifted.NO_CHAIN
+    LIFT_DELETED = Unlifted.DELETED
+    LIFT_OTHER_CONTIG = Unlifted.OTHER_CONTIG
+    LIFT_SPLIT = Unlifted.SPLIT
+    LIFT_REVERSED_INDEL = Unlifted.REVERSED_INDEL
     UNMATCHED = "unmatched"
     UNUSABLE = "unusable"
 

@@ -1,6 +1,7 @@
 """Scoring files and the lake's genotypes to `polygenic_scores` and `score_matches`."""
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from features.contract.schemas import ANCESTRY, POLYGENIC_SCORES, SCORE_MATCHES
 from features.contract.settings import GenomicsSettings, PolygenicSettings, Settings
 from features.genomics.ancestry import check_current as check_ancestry
 from features.genomics.blocks import row_bytes, sexes_by_block
+from features.genomics.liftover import Liftover, open_liftover
 from features.genomics.polygenic.adjust import with_adjusted
 from features.genomics.polygenic.match import MATCHED, match_lines, weights_of_alt, without_unusable
 from features.genomics.polygenic.scoring_file import WRONG, read_scoring_files
@@ -29,9 +31,10 @@ log = logging.getLogger("riskloom")
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """What became of a score's lines: how many by match type."""
+    """What became of a score's lines: how many by match type, and by strand of those that were lifted over."""
 
-    match_types: dict[str, int]
+    match_types: Counter[str]
+    lifted: Counter[str]
 
     @property
     def lines(self) -> int:
@@ -47,7 +50,12 @@ class Overlap:
         return ", ".join(f"{kind} {count:,}" for kind, count in sorted(self.match_types.items()))
 
     def as_counts(self) -> dict[str, object]:
-        return {"lines": self.lines, "overlap": round(self.share, 4), "match_types": self.match_types}
+        return {
+            "lines": self.lines,
+            "overlap": round(self.share, 4),
+            "match_types": dict(self.match_types),
+            "lifted": dict(self.lifted),
+        }
 
 
 def score_genomes(
@@ -70,7 +78,9 @@ def score_genomes(
         read_table(spark, lake, runs, name) for name in ("variants", "genotypes", "samples")
     )
     usable, people = (read_table(spark, lake, runs, genomics.usable[name]) for name in ("variants", "samples"))
-    names, lines = read_scoring_files(spark, Location(settings.raw), files, keyer, genomics.build)
+    raw = Location(settings.raw)
+    liftovers = _liftovers(raw, wanted, genomics.build, keyer)
+    names, lines = read_scoring_files(spark, raw, files, keyer, genomics.build, liftovers)
     matched = match_lines(lines, variants, wanted.keep_ambiguous)
     if genomics.quality:
         matched = without_unusable(matched, usable)
@@ -89,7 +99,7 @@ def score_genomes(
         weighed.unpersist()
         tables = {
             POLYGENIC_SCORES.path: totals,
-            SCORE_MATCHES.path: write_table(_log(matched), lake, SCORE_MATCHES),
+            SCORE_MATCHES.path: write_table(_log(matched), lake, SCORE_MATCHES, reshape=True),
         }
     finally:
         matched.unpersist()
@@ -101,6 +111,16 @@ def _sections(settings: Settings) -> tuple[GenomicsSettings, PolygenicSettings]:
     if settings.genomics is None or settings.genomics.scores is None:
         raise ConfigError("genomics.scores: the configuration has no such section; add it, or leave this job out")
     return settings.genomics, settings.genomics.scores
+
+
+def _liftovers(raw: Location, wanted: PolygenicSettings, build: str, keyer: PersonKeyer) -> dict[str, Liftover]:
+    """To this build, by the one they lead from."""
+    return {
+        source: open_liftover(
+            raw, path, f"{keyer.path_digest(path)} of genomics.scores.chains.{source}", source, build
+        )
+        for source, path in wanted.chains.items()
+    }
 
 
 def _write(totals: DataFrame, ancestry: DataFrame | None, lake: Location) -> int:
@@ -124,9 +144,13 @@ def _log(matched: DataFrame) -> DataFrame:
 
 
 def _overlaps(matches: DataFrame, names: Sequence[str]) -> dict[str, Overlap]:
-    rows = matches.groupBy("score", "match_type").count().collect()
-    kinds = {name: {row["match_type"]: row["count"] for row in rows if row["score"] == name} for name in names}
-    return {name: Overlap(kinds[name]) for name in sorted(names)}
+    rows = matches.groupBy("score", "match_type", "lifted_strand").count().collect()
+    found = {name: Overlap(Counter(), Counter()) for name in sorted(names)}
+    for row in rows:
+        found[row["score"]].match_types[row["match_type"]] += row["count"]
+        if row["lifted_strand"]:
+            found[row["score"]].lifted[row["lifted_strand"]] += row["count"]
+    return found
 
 
 def _check_lines(matches: DataFrame) -> None:

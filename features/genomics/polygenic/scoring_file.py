@@ -1,12 +1,13 @@
 """Scoring files: the PGS Catalog's format 2.0 and what has its columns.
 
 Format: https://www.pgscatalog.org/downloads/#dl_ftp_scoring. Of a harmonised file the harmonised
-positions (`hm_chr`, `hm_pos`) are taken. Each file is read by one task; nothing of it comes to the driver
-but the header.
+positions (`hm_chr`, `hm_pos`) are taken, which have a build of their own. Those of another build are lifted
+over where there are chains from it. Each file is read by one task; nothing of it comes to the driver but the
+header.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -19,9 +20,15 @@ from features.contract.paths import FileStat, Location
 from features.contract.persons import PersonKeyer
 from features.genomics.clean import trim
 from features.genomics.contigs import harmonise
+from features.genomics.liftover import Liftover
+from features.genomics.polygenic.lift import lift_lines
 from features.raw_text import Split, plan_splits, read_chunks
 
-BUILDS = {"grch37": "GRCh37", "hg19": "GRCh37", "ncbi37": "GRCh37", "grch38": "GRCh38", "hg38": "GRCh38"}
+BUILDS = {
+    **dict.fromkeys(("ncbi36", "hg18"), "NCBI36"),
+    **dict.fromkeys(("grch37", "hg19", "ncbi37"), "GRCh37"),
+    **dict.fromkeys(("grch38", "hg38"), "GRCh38"),
+}
 WHOLE = 1 << 62
 MOST_DIGITS = 10
 _ROWS = 1 << 16
@@ -37,11 +44,12 @@ SCHEMA = pa.schema(
         ("other_allele", pa.string()),
         ("weights", pa.list_(pa.float64())),
         ("problem", pa.string()),
+        ("lifted_strand", pa.string()),
     ]
 )
 """A line's position and alleles, trimmed to what differs; `weights` of 0, 1 and 2 effect alleles. `problem`
-is set, and the rest but the line may be null, where a line cannot be scored (COMPLEX, UNPLACED) or is wrong
-(WRONG_...)."""
+is set, and the rest but the line may be null, where a line cannot be scored (COMPLEX, UNPLACED, an Unlifted) or
+is wrong (WRONG_...). `lifted_strand` is + or - where the line was lifted over, - where that complemented it."""
 COMPLEX, UNPLACED = "complex", "unplaced"
 WRONG = WRONG_COLUMNS, WRONG_WEIGHT, WRONG_POSITION = "wrong_columns", "wrong_weight", "wrong_position"
 Row = tuple[object, ...]
@@ -49,25 +57,32 @@ Row = tuple[object, ...]
 
 @dataclass(frozen=True, slots=True)
 class ScoringFile:
-    """A file, the score it holds, where each column lies, and the number of its header's last line."""
+    """A file, the score it holds, where each column lies, the number of its header's last line, and what leads
+    from its build to the study's, where that is another."""
 
     split: Split
     score: str
     columns: Mapping[str, int]
     harmonised: bool
     header_line: int
+    liftover: Liftover | None
 
 
 def read_scoring_files(
-    spark: SparkSession, root: Location, files: Sequence[FileStat], keyer: PersonKeyer, build: str
+    spark: SparkSession,
+    root: Location,
+    files: Sequence[FileStat],
+    keyer: PersonKeyer,
+    build: str,
+    liftovers: Mapping[str, Liftover],
 ) -> tuple[list[str], DataFrame]:
-    """The scores' names, and SCHEMA rows of all files. DataGateError for a file that is none, is of another
-    build or has the score of another file, by name."""
+    """The scores' names, and SCHEMA rows of all files, lifted over where `liftovers` has their build.
+    DataGateError for a file that is none, is of any other build or has the score of another file, by name."""
     if not files:
         raise DataGateError("genomics.scores.paths: no file below the raw root matches; check raw and the globs")
     opened: dict[str, ScoringFile] = {}
     for file in files:
-        found = open_scoring_file(root, file, keyer, build)
+        found = open_scoring_file(root, file, keyer, build, liftovers)
         if found.score in opened:
             other = opened[found.score].split.path
             raise DataGateError(f"{file.path}: holds the score {found.score}, as {other} does; leave one out")
@@ -83,8 +98,11 @@ def read_scoring_files(
     return list(opened), tasks.mapInArrow(rows, from_arrow_schema(SCHEMA))
 
 
-def open_scoring_file(root: Location, file: FileStat, keyer: PersonKeyer, build: str) -> ScoringFile:
-    """Read as far as the line of column names, and check that it is a scoring file of this build."""
+def open_scoring_file(
+    root: Location, file: FileStat, keyer: PersonKeyer, build: str, liftovers: Mapping[str, Liftover]
+) -> ScoringFile:
+    """Read as far as the line of column names, and check that it is a scoring file of this build, or of one from
+    which there is a liftover."""
     (split,) = plan_splits(root, [(file, keyer.path_digest(file.path))], WHOLE)
     about: dict[str, str] = {}
     number, line = 0, "#"
@@ -98,7 +116,9 @@ def open_scoring_file(root: Location, file: FileStat, keyer: PersonKeyer, build:
         raise DataGateError(f"{file.path}: it has no line of column names; is it a PGS Catalog scoring file?")
     columns = {name.strip(): place for place, name in enumerate(line.split("\t"))}
     harmonised = "HmPOS_build" in about and {"hm_chr", "hm_pos"} <= columns.keys()
-    _check_build(file.path, about.get("HmPOS_build" if harmonised else "genome_build"), build)
+    found = _build(
+        file.path, about.get("HmPOS_build" if harmonised else "genome_build"), {build, *liftovers}, build
+    )
     placed = ("hm_chr", "hm_pos") if harmonised else ("chr_name", "chr_position")
     missing = [name for name in (*placed, "effect_allele") if name not in columns]
     if not missing and not ({"effect_weight"} & columns.keys() or _dosage_columns() <= columns.keys()):
@@ -109,15 +129,20 @@ def open_scoring_file(root: Location, file: FileStat, keyer: PersonKeyer, build:
             "the PGS Catalog, in which every variant has a position"
         )
     score = about.get("pgs_id") or PurePosixPath(file.path).name.split(".")[0]
-    return ScoringFile(split, score, columns, harmonised, number)
+    return ScoringFile(split, score, columns, harmonised, number, liftovers.get(found))
 
 
 def parse(file: ScoringFile) -> Iterator[pa.RecordBatch]:
     """SCHEMA rows of a file, in batches."""
+    for batch in _batches(file):
+        yield lift_lines(batch, file.liftover) if file.liftover else batch
+
+
+def _batches(file: ScoringFile) -> Iterator[pa.RecordBatch]:
     rows: list[Row] = []
     for number, line in _lines(file.split):
         if number > file.header_line and line:
-            rows.append((file.score, number, *_row(line.split("\t"), file)))
+            rows.append((file.score, number, *_row(line.split("\t"), file), None))
         if len(rows) == _ROWS:
             yield _batch(rows)
             rows = []
@@ -173,18 +198,19 @@ def _other(cell: Mapping[str, str]) -> str | None:
     return told.upper() if told and "/" not in told else None
 
 
-def _check_build(path: str, told: str | None, build: str) -> None:
+def _build(path: str, told: str | None, known: Set[str], build: str) -> str:
     found = BUILDS.get((told or "").casefold())
     if found is None:
         raise DataGateError(
             f"{path}: says no genome build ({told or 'no #genome_build line'}); take the harmonised file of the "
             f"PGS Catalog (..._hmPOS_{build}), or add a line #genome_build={build}"
         )
-    if found != build:
+    if found not in known:
         raise DataGateError(
             f"{path}: its positions are of {found}, genomics.build is {build}; take the harmonised file of the "
-            f"PGS Catalog (..._hmPOS_{build})"
+            f"PGS Catalog (..._hmPOS_{build}), or name a chain file in genomics.scores.chains.{found}"
         )
+    return found
 
 
 def _lines(split: Split) -> Iterator[tuple[int, str]]:

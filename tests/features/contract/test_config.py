@@ -93,6 +93,23 @@ def test_genes_and_codes_that_define_a_label_cannot_be_features(study: Path) -> 
         load_settings(str(study))
 
 
+@pytest.mark.parametrize(
+    ("chains", "told"),
+    [
+        (
+            "{GRCh38: a.chain}",
+            "genomics: scores.chains: GRCh38 is genomics.build itself; name chains from other builds",
+        ),
+        ("{hg19: a.chain}", "genomics.scores.chains.hg19.*'NCBI36', 'GRCh37' or 'GRCh38'"),
+    ],
+)
+def test_chains_lead_from_other_builds_than_the_studys(study: Path, chains: str, told: str) -> None:
+    scores = f"scores: {{paths: [s.txt], chains: {chains}}}"
+    study.write_text(f"{STUDY}genomics: {{paths: [a.vcf.gz], build: GRCh38, {scores}}}\n")
+    with pytest.raises(ConfigError, match=told):
+        load_settings(str(study))
+
+
 def test_overrides_reach_into_lists_and_errors_name_them(study: Path) -> None:
     settings = load_settings(
         str(study), overrides=["tasks.0.model.epochs=2", "tasks.0.features.clinical.0.name=years"]

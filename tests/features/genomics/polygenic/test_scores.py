@@ -28,6 +28,7 @@ from features.genomics.polygenic.scores import score_genomes
 from features.genomics.quality_control import JUDGED, control_quality
 from features.lake import Written
 from tests.features.genomics import imputed
+from tests.features.genomics.chains import Drawn, plain
 from tests.features.genomics.conftest import Ingest, WriteVcf
 from tests.features.genomics.polygenic.catalog import CATALOG, stored
 
@@ -385,6 +386,108 @@ def test_a_score_with_too_few_variants_is_left_out_and_a_wrong_weight_stops_the_
     write_score("enough", [(1, 10, "C", "A", 1), (1, 11, "C", "A", "inf")])
     with pytest.raises(DataGateError, match="enough, line 4: wrong weight"):
         score(names=NAMES[:2])
+
+
+LIFTED = [
+    ("1", 500, "A", "C", 1100),
+    ("1", 510, "G", "A", 1090),
+    ("1", 520, "A", "T", 1080),
+    ("1", 530, "C", "G", 1070),
+    ("1", 540, "AC", "TG", 1059),
+    ("1", 700, "A", "C", 2700),
+    ("1", 710, "A", "T", 2710),
+    ("1", 720, "CTT", "C", 2720),
+    ("X", 5_000_000, "C", "T", 5_200_000),
+    ("X", 5_000_010, "G", "C", 5_200_010),
+]
+"""Contig, position, REF and ALT in GRCh38, and the position in GRCh37; up to 600 on the other strand there."""
+CHAINS = [plain("chr1", 999, 499, 101, "-"), plain("chr1", 2699, 699, 50), plain("chrX", 5_199_999, 4_999_999, 50)]
+UNLIFTED = {
+    (1, 5, "A", "C"): "lift_no_chain",
+    ("MT", 300, "A", "C"): "lift_no_chain",
+    (1, 2748, "AC", "A"): "refalt",
+    (1, 2749, "AC", "A"): "lift_split",
+    (1, 1001, "AC", "A"): "lift_reversed_indel",
+    (2, 1, "A", "C"): "lift_other_contig",
+    (2, 15, "A", "C"): "lift_deleted",
+    (1, "", "A", "C"): "unplaced",
+}
+LIFTING = GENOMICS.model_copy(
+    update={
+        "build": "GRCh38",
+        "scores": PolygenicSettings(
+            paths=["*.txt"], minimum_overlap=0.5, keep_ambiguous=True, chains={"GRCh37": "37to38.chain.gz"}
+        ),
+    }
+)
+
+
+def in_grch37(allele: str, position: int) -> str:
+    return allele[::-1].translate(str.maketrans("ACGT", "TGCA")) if position < 600 else allele
+
+
+@pytest.mark.usefixtures("write_sexes")
+def test_sums_of_lifted_lines_are_those_of_the_same_lines_written_in_the_studys_build(
+    score: Score, raw: Path, write_vcf: WriteVcf, write_score: Callable[..., None]
+) -> None:
+    rng = np.random.default_rng(12)
+    records = [
+        f"{chrom} {at} . {ref} {alt} . PASS . GT {' '.join(rng.choice(['0/0', '0/1', '1/1', './.'], len(NAMES)))}"
+        for chrom, at, ref, alt, _ in [*LIFTED, ("1", 748, "AC", "A", 0)]
+    ]
+    write_vcf("a.vcf", NAMES, records)
+    elsewhere = Drawn("chr2", 0, "chr2_alt", 0, "+", [(10, 10, 0), (10, 0, 0)])
+    (raw / "37to38.chain.gz").write_bytes(gzip.compress("".join(c.text() for c in [*CHAINS, elsewhere]).encode()))
+    own: Lines = []
+    other: Lines = []
+    for (chrom, at, ref, alt, there), weight in zip(LIFTED, rng.normal(size=len(LIFTED)), strict=True):
+        effect, rest = (ref, alt) if rng.uniform() < 0.5 else (alt, ref)
+        own.append((chrom, at, effect, rest, weight))
+        other.append((f"chr{chrom}", there, in_grch37(effect, at), in_grch37(rest, at), weight))
+    write_score("by_hand", [*own, (1, 748, "AC", "A", 1)], header="#genome_build=GRCh38\n")
+    write_score("lifted", [*other, *((*line, 1) for line in UNLIFTED)], header="#genome_build=hg19\n")
+
+    written, totals, matches = score(LIFTING)
+    np.testing.assert_allclose(totals["lifted"], totals["by_hand"], rtol=1e-12, atol=1e-12)
+    assert totals["by_hand"].nunique() > 10
+    found = matches[matches["score"] == "lifted"].sort_values("line")
+    by_hand = matches[matches["score"] == "by_hand"].sort_values("line")
+    matched, rest = found.iloc[: len(own)], found.iloc[len(own) :]
+    assert set(matched["match_type"]) == {"refalt", "altref"}
+    assert matched["variant_key"].tolist() == by_hand["variant_key"].tolist()[: len(own)]
+    assert matched["lifted_strand"].tolist() == ["-"] * 5 + ["+"] * 5
+    assert rest["match_type"].tolist() == list(UNLIFTED.values())
+    assert rest.loc[rest["match_type"] != "refalt", ["contig", "position", "variant_key"]].isna().all(axis=None)
+    assert by_hand["lifted_strand"].isna().all()
+
+    counts = written.counts["scores"]
+    assert counts["by_hand"]["lifted"] == {}
+    assert counts["lifted"]["lifted"] == {"-": 5, "+": 6}
+    assert counts["lifted"]["lines"] == sum(counts["lifted"]["match_types"].values()) == len(other) + len(UNLIFTED)
+    assert counts["lifted"]["match_types"]["lift_no_chain"] == 2
+    assert counts["lifted"]["overlap"] == round(11 / 18, 4)  # what cannot be lifted counts as not matched
+
+
+@pytest.mark.usefixtures("write_sexes")
+def test_a_file_of_another_build_needs_a_chain_file_that_is_sound(
+    score: Score, raw: Path, write_vcf: WriteVcf, write_score: Callable[..., None], keyer: PersonKeyer
+) -> None:
+    write_vcf("a.vcf", NAMES[:2], ["1 500 . A C . PASS . GT 0/1 1/1"])
+    write_score("s", [(1, 1100, "T", "G", 1)], header="#genome_build=NCBI36\n")
+    (raw / "37to38.chain.gz").write_text(CHAINS[0].text())
+    with pytest.raises(
+        DataGateError, match=r"positions are of NCBI36.*name a chain file in .*scores.chains.NCBI36"
+    ):
+        score(LIFTING, NAMES[:2])
+    named = keyer.path_digest("37to38.chain.gz")
+    (raw / "37to38.chain.gz").write_text("no chain")
+    with pytest.raises(DataGateError, match=f"^file {named} of genomics.scores.chains.GRCh37, line 1: expected"):
+        score(LIFTING, NAMES[:2])
+    (raw / "37to38.chain.gz").unlink()
+    with pytest.raises(
+        DataGateError, match=f"^file {named} of genomics.scores.chains.GRCh37 is not below the raw"
+    ):
+        score(LIFTING, NAMES[:2])
 
 
 def test_a_real_score_of_3202_people_is_plink2s(

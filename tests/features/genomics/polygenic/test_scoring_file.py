@@ -17,7 +17,7 @@ BUILD = "#genome_build=GRCh37\n"
 
 def opened(path: Path, keyer: PersonKeyer, build: str = "GRCh37") -> ScoringFile:
     stat = FileStat(path.name, path.stat().st_size, 0)
-    return open_scoring_file(Location.parse(str(path.parent)), stat, keyer, build)
+    return open_scoring_file(Location.parse(str(path.parent)), stat, keyer, build, {})
 
 
 def rows_of(file: ScoringFile) -> list[dict[str, object]]:
