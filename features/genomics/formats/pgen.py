@@ -34,6 +34,7 @@ from features.genomics.formats.header import Header
 from features.genomics.formats.pgen_header import PgenFile, Storage, StoredRecord, is_difference, open_pgen_file
 from features.genomics.formats.pgen_records import (
     DOSED,
+    NO_CALLS,
     PHASED,
     RARER_ALTS,
     Track,
@@ -86,7 +87,7 @@ class PgenPart:
 
     def _tracks(self) -> Iterator[tuple[StoredRecord, Track, Codes]]:
         """Record after record, with the codes of its main track, read as far as these."""
-        base = np.empty(0, np.uint8)
+        base = nothing = np.empty(0, np.uint8)
         for record in self.pgen.records(self.first, self.number):
             track = Track(record.data, self.pgen.samples)
             try:
@@ -94,7 +95,7 @@ class PgenPart:
             except WrongRecordError as wrong:
                 raise self._error(record, wrong) from None
             if not is_difference(record.kind):
-                base = codes
+                base = codes if record.kind & 7 != NO_CALLS else nothing
             if record.number >= self.first:
                 yield record, track, ALTS_IN_A1[codes] if self.pgen.storage is Storage.BED else codes
 

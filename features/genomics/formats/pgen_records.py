@@ -15,6 +15,8 @@ from features.genomics.packing import Codes, packed_size, unpack
 
 RARER_ALTS, PHASED, DOSED, PHASED_DOSAGES = 0x08, 0x10, 0x60, 0x80
 """Bits of a record's kind: what is in it besides calls of the first ALT."""
+NO_CALLS = 5
+"""The kind where everyone is without ALT, as its lowest bits have it."""
 _LISTED, _EVERYONE = 0x20, 0x40
 """How DOSED says whose dosages there are; both: by a bit each."""
 _GROUP = 64
@@ -125,22 +127,26 @@ def read_list(track: Track, coded: bool) -> tuple[Integers, Codes]:
 
 
 def _id_width(samples: int) -> int:
-    return next(width for width in (1, 2, 3, 4) if samples <= 1 << 8 * width)
+    """The bytes of a sample's number: as many as the number of samples itself takes, as plink2 has it (by the
+    specification 256 samples have one byte, by plink2 two)."""
+    return -(-samples.bit_length() // 8)
 
 
 def read_codes(track: Track, kind: int, base: Codes) -> Codes:
     """The main track: 0, 1 or 2 ALTs (whichever), or missing; `base` are the codes of the last record that was
-    not told by the difference to another."""
+    not told by the difference to another, none where that was of the kind NO_CALLS."""
     if kind & PHASED_DOSAGES and not kind & DOSED:
         raise WrongRecordError(f"a record of kind {kind:#04x}, which is reserved")
     form = kind & 7
     if form == 0:
         return track.codes(track.samples)
-    if form == 5:
+    if form == NO_CALLS:
         return np.zeros(track.samples, np.uint8)
     if form == 1:
         codes = _two_codes(track)
     elif form in (2, 3):
+        if not len(base):
+            raise WrongRecordError(f"a difference to a record of kind {NO_CALLS}, which none may have")
         codes = base.copy()
     else:
         codes = np.full(track.samples, form & 3, np.uint8)
