@@ -133,6 +133,19 @@ def count_lines(split: Split) -> int:
     return number + (last not in (b"", b"\n"))
 
 
+def check_last_line(last: Split) -> None:
+    """DataGateError for a file, whose last split this is, that ends inside a line: what is left of one that was
+    cut short may look like another. (What is compressed tells by itself.)"""
+    if last.codec is Codec.PLAIN:
+        with (Location(last.root) / last.path).open() as stream:
+            stream.seek(last.end - 1)
+            if stream.read(1) != b"\n":
+                raise DataGateError(
+                    f"file {last.digest}: its last line has no end, so the file may have been cut short; copy it "
+                    "again, or end the line"
+                )
+
+
 def read_whole(split: Split, skip: int, whole: Callable[[bytes], int]) -> Iterator[Chunk]:
     """A file's bytes to its end, from `skip` bytes behind the split's start, in chunks of about a megabyte that
     hold whole records; `whole` tells how many of the first bytes do."""

@@ -47,7 +47,7 @@ from features.genomics.formats.pgen_records import (
 )
 from features.genomics.formats.psam import read_psam
 from features.genomics.packing import Codes
-from features.raw_text import Split, count_lines, text_lines
+from features.raw_text import Split, check_last_line, count_lines, text_lines
 
 _MOST_ALTS = int(np.iinfo(np.int16).max)
 _NEEDED = ["CHROM", "POS", "ID", "REF", "ALT"]
@@ -174,6 +174,8 @@ def open_pgen(
 ) -> tuple[Header, list[PgenPart]]:
     """The samples of a fileset and its parts: one for each split of the .pvar, or so many where that is compressed
     so that it cannot be split. DataGateError where the files do not belong together, or one was cut short."""
+    check_last_line(pvar[-1])
+    check_last_line(psam[-1])
     header = read_psam(pvar[0].digest, psam)
     heads, columns = _head(pvar)
     counts = [count_lines(split) - head for split, head in zip(pvar, heads, strict=True)]
