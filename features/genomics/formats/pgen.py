@@ -173,7 +173,8 @@ def open_pgen(
     pgen: Location, digest: str, pvar: Sequence[Split], psam: Sequence[Split], pieces: int
 ) -> tuple[Header, list[PgenPart]]:
     """The samples of a fileset and its parts: one for each split of the .pvar, or so many where that is compressed
-    so that it cannot be split. DataGateError where the files do not belong together, or one was cut short."""
+    so that it cannot be split, and is read again by each. DataGateError where the files do not belong together, or
+    one was cut short."""
     check_last_line(pvar[-1])
     check_last_line(psam[-1])
     header = read_psam(pvar[0].digest, psam)

@@ -5,7 +5,7 @@ come in blocks of 65,536 variants, and a block is read when one of its variants 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from itertools import pairwise
 
@@ -156,7 +156,7 @@ def open_pgen_file(location: Location, digest: str, variants: int, samples: int)
                 f"its header says {stored:,} {name}, and its {other} has {own:,}; expected as many, and one at "
                 "least: give the files that were made together"
             )
-    file = PgenFile(location, digest, size, file.storage, variants, samples, first[11])
+    file = replace(file, control=first[11])
     if file.has_tables:
         _check_tables(file)
     else:
@@ -165,14 +165,16 @@ def open_pgen_file(location: Location, digest: str, variants: int, samples: int)
 
 
 def _storage(digest: str, first: bytes) -> Storage:
-    code = first[len(MAGIC)] if len(first) > len(MAGIC) else -1
+    if len(first) <= len(MAGIC):
+        raise DataGateError(f"file {digest}: it ends inside its header; copy it again")
+    code = first[len(MAGIC)]
     if code in EXTERNAL:
         raise DataGateError(
             f"file {digest}: its tables are in a .pgen.pgi, expected them in the .pgen: plink2 --make-pgen does"
         )
     if code not in list(Storage):
         raise DataGateError(
-            f"file {digest}: storage mode {max(code, 0):#04x} of PGEN; expected "
+            f"file {digest}: storage mode {code:#04x} of PGEN; expected "
             f"{', '.join(f'{mode:#04x}' for mode in Storage)}: plink2 --make-pgen makes one"
         )
     return Storage(code)

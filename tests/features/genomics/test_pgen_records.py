@@ -232,6 +232,11 @@ def test_dosages_of_several_alts_are_refused(raw: Path, keyer: PersonKeyer) -> N
     assert sorted(str(row["rule"]) for row in rows(keyer, files, genomics=GENOMICS)) == ["None", "None", "dosage"]
 
 
+def test_more_alts_than_can_be_told_apart_are_refused(raw: Path, keyer: PersonKeyer) -> None:
+    files = pgens.write(raw, pgens.pgen([(0, bytes(1))] * 2, 4), ["C", ",".join(["C"] * 40_000)], 4)
+    assert [row["rule"] for row in rows(keyer, files, genomics=GENOMICS)] == ["allele", None]
+
+
 def fixed(
     storage: int, seed: int, samples: int = 41, number: int = 30
 ) -> tuple[bytes, list[list[int]], list[list[float]]]:
@@ -347,7 +352,8 @@ def sound() -> bytes:
 @pytest.mark.parametrize(
     ("data", "told"),
     [
-        (b"\x6c\x1b", "storage mode 0x00 of PGEN; expected 0x01, 0x02, 0x03, 0x04, 0x10, 0x11"),
+        (b"\x6c\x1b", "it ends inside its header"),
+        (b"\x6c\x1b\x30", "storage mode 0x30 of PGEN; expected 0x01, 0x02, 0x03, 0x04, 0x10, 0x11"),
         (b"\x6c\x1b\x05" + sound()[3:], "storage mode 0x05 of PGEN"),
         (b"\x6c\x1b\x20", r"its tables are in a \.pgen\.pgi"),
         (b"\x6c\x1b\x21", r"its tables are in a \.pgen\.pgi"),
