@@ -1,10 +1,10 @@
-"""Text files as splits that tasks read side by side: plain, gzip, bgzip and bzip2, recognised by content.
+"""Text files as splits that tasks read side by side: plain, gzip, bgzip, bzip2 and zstd, recognised by content.
 
 A split is a byte range of the stored file. A line belongs to the split that holds the byte before
 its first one (the file's first line to the first split), so every line is read exactly once whatever
 the ranges are. BGZF (bgzip) is a row of small gzip members, each naming its size in a `BC` field
 (SAM specification, section 4.1), so a task can find the first member of its range and start there.
-A plain gzip file and bzip2 have no such places and are one split.
+A plain gzip file, bzip2 and zstd have no such places and are one split.
 """
 
 import bisect
@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import IO, Any
 
+import pyarrow as pa
 from isal import isal_zlib
 from isal.igzip_lib import IsalError
 
@@ -32,6 +33,11 @@ class Codec(StrEnum):
     GZIP = "gzip"
     BGZF = "bgzf"
     BZIP2 = "bzip2"
+    ZSTD = "zstd"
+
+    @property
+    def is_splittable(self) -> bool:
+        return self in (Codec.PLAIN, Codec.BGZF)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +75,7 @@ def plan_splits(root: Location, files: Sequence[tuple[FileStat, str]], target_by
     splits: list[Split] = []
     for file, digest in files:
         codec = detect_codec(root / file.path, file.size, digest)
-        step = file.size if codec in (Codec.GZIP, Codec.BZIP2) else target_bytes
+        step = target_bytes if codec.is_splittable else file.size
         for start in range(0, file.size, max(step, 1 << 16)):
             end = min(start + max(step, 1 << 16), file.size)
             splits.append(Split(root.uri, file.path, digest, codec, start, end))
@@ -84,6 +90,8 @@ def detect_codec(location: Location, size: int, digest: str) -> Codec:
         head = stream.read(18)
         if head[:3] == b"BZh":
             return Codec.BZIP2
+        if head[:4] == b"\x28\xb5\x2f\xfd":
+            return Codec.ZSTD
         if head[:2] != b"\x1f\x8b":
             return Codec.PLAIN
         if not _is_member(head):
@@ -114,6 +122,28 @@ def text_lines(split: Split) -> Iterator[tuple[Chunk, int, bytes]]:
             end = size if end < 0 else end
             yield chunk, start, chunk.data[start:end].removesuffix(b"\r")
             start = end + 1
+
+
+def count_lines(split: Split) -> int:
+    """How many lines belong to a split; the file's last one may lack its newline."""
+    number, last = 0, b""
+    for chunk in read_chunks(split):
+        number += chunk.data.count(b"\n")
+        last = chunk.data[-1:]
+    return number + (last not in (b"", b"\n"))
+
+
+def check_last_line(last: Split) -> None:
+    """DataGateError for a file, whose last split this is, that ends inside a line: what is left of one that was
+    cut short may look like another. (What is compressed tells by itself.)"""
+    if last.codec is Codec.PLAIN:
+        with (Location(last.root) / last.path).open() as stream:
+            stream.seek(last.end - 1)
+            if stream.read(1) != b"\n":
+                raise DataGateError(
+                    f"file {last.digest}: its last line has no end, so the file may have been cut short; copy it "
+                    "again, or end the line"
+                )
 
 
 def read_whole(split: Split, skip: int, whole: Callable[[bytes], int]) -> Iterator[Chunk]:
@@ -182,6 +212,8 @@ def _pieces(split: Split, stream: IO[bytes]) -> Iterator[tuple[bytes, list[tuple
         return _streamed_pieces(stream, lambda: isal_zlib.decompressobj(31))
     if split.codec is Codec.BZIP2:
         return _streamed_pieces(stream, _Bzip2)
+    if split.codec is Codec.ZSTD:
+        return _zstd_pieces(stream)
     return _plain_pieces(split, stream)
 
 
@@ -236,6 +268,17 @@ def _streamed_pieces(
                 inflater = decompressor() if stored else inflater
     if not inflater.eof:
         raise EOFError("it ends in mid-stream")
+
+
+def _zstd_pieces(stream: IO[bytes]) -> Iterator[tuple[bytes, list[tuple[int, int]], bool]]:
+    at = 0
+    try:
+        text = pa.CompressedInputStream(stream, "zstd")
+        while data := text.read(CHUNK_BYTES):
+            yield data, [(0, at)], False
+            at += len(data)
+    except OSError as error:
+        raise EOFError(str(error)) from None
 
 
 def _bgzf_pieces(split: Split, stream: IO[bytes]) -> Iterator[tuple[bytes, list[tuple[int, int]], bool]]:

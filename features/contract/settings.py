@@ -196,15 +196,15 @@ class AncestrySettings(Section):
 
 
 class GenomicsSettings(Section):
-    """VCF, BCF, BGEN and PLINK 1 files. `gene_field` and `consequence_field` name the INFO keys that annotate.
+    """VCF, BCF, BGEN and PLINK files. `gene_field` and `consequence_field` name the INFO keys that annotate.
 
-    `sexes`: without it, and a .fam or .sample that tells them, calls on X count as everyone's with two copies,
-    and those on Y not at all.
+    `sexes`: without it, and a .fam, .psam or .sample that tells them, calls on X count as everyone's with two
+    copies, and those on Y not at all.
     `reference` is a FASTA file below the raw root, with its .fai: a REF that disagrees is refused, and indels
     are moved to the left. `half_calls`: what `./1` is; `error` refuses its line. `somatic` genotypes are
     written where a tumour carries the variant: absence is not reference, and call rate or HWE mean nothing.
     `dosages`: the FORMAT key that tells dosages in VCF and BCF; where it does, they make the calls, as in
-    `plink2 --vcf dosage=`.
+    `plink2 --vcf dosage=`. (A BGEN always tells its dosages, and a .pgen those that it has.)
     `genes`: a BED file whose regions' names are the genes of the variants there, instead of `gene_field`.
     `jointly_called`: globs of files whose samples were called together with all others: of a site that their batch
     lacks, on a contig of which it has some, everyone there is REF. Of other batches it is missing.

@@ -173,9 +173,20 @@ def clean_line(line: bytes, layout: Layout) -> list[Variant | Rule]:
     fields = line.split(b"\t", FIXED_COLUMNS + 1)
     if len(fields) != (FIXED_COLUMNS + 2 if layout.samples else FIXED_COLUMNS):
         raise RefusedLineError(Rule.COLUMNS)
-    described = (field.decode(errors="replace") for field in fields[:FIXED_COLUMNS])
-    chrom, pos, identifier, ref, alt, _, filters, info = described
-    site = Site(
+    chrom, pos, identifier, ref, alt, _, filters, info = (
+        field.decode(errors="replace") for field in fields[:FIXED_COLUMNS]
+    )
+    site = site_of(chrom, pos, identifier, ref, alt, filters, info, layout)
+    check_site(site, layout)
+    calls = _calls(fields[8], fields[9], site, layout) if layout.samples else [NOTHING] * len(site.alts)
+    return biallelic(site, calls, layout)
+
+
+def site_of(
+    chrom: str, pos: str, identifier: str, ref: str, alt: str, filters: str, info: str, layout: Layout
+) -> Site:
+    """What these columns of a VCF or a .pvar say; RefusedLineError for a POS that is none."""
+    return Site(
         chrom,
         position_of(pos),
         ref,
@@ -185,9 +196,6 @@ def clean_line(line: bytes, layout: Layout) -> list[Variant | Rule]:
         info_value(info, layout.gene_field),
         info_value(info, layout.consequence_field),
     )
-    check_site(site, layout)
-    calls = _calls(fields[8], fields[9], site, layout) if layout.samples else [NOTHING] * len(site.alts)
-    return biallelic(site, calls, layout)
 
 
 def normalise(
@@ -305,7 +313,11 @@ def impute(
 
 def calls_of_dosages(dosages: Dosages, variance: int | None = None) -> Calls:
     """The calls that dosages make, and what these and their variance tell besides."""
-    codes = calls_of(dosages)
+    return with_dosages(calls_of(dosages), dosages, variance)
+
+
+def with_dosages(codes: Codes, dosages: Dosages, variance: int | None = None) -> Calls:
+    """Calls, and what dosages and their variance tell besides."""
     if not are_calls(dosages, codes):
         return Calls(codes, Imputed(dosages, variance))
     return Calls(codes, None if variance is None else Imputed(None, variance))

@@ -3,9 +3,11 @@
 import bz2
 import gzip
 import random
+from contextlib import nullcontext
 from itertools import pairwise
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,7 +16,17 @@ from isal import isal_zlib
 from features import raw_text
 from features.contract.errors import DataGateError
 from features.contract.paths import FileStat, Location
-from features.raw_text import BGZF_END, Codec, Split, detect_codec, plan_splits, read_chunks
+from features.raw_text import (
+    BGZF_END,
+    Codec,
+    Split,
+    check_last_line,
+    count_lines,
+    detect_codec,
+    plan_splits,
+    read_chunks,
+    text_lines,
+)
 
 
 def bgzip(data: bytes, block: int = 700) -> bytes:
@@ -90,6 +102,41 @@ def test_bzip2_is_read_and_its_damage_told(tmp_path: Path) -> None:
         (tmp_path / "a").write_bytes(broken)
         with pytest.raises(DataGateError, match="file digest: the compressed data is damaged"):
             read_all(tmp_path, "a", Codec.BZIP2, [0, len(stored)])
+
+
+def test_zstd_is_read_and_its_damage_told(tmp_path: Path) -> None:
+    text = b"".join(b"line %d\n" % i for i in range(300_000))
+    codec = pa.Codec("zstd")
+    stored = codec.compress(text[:100_000], asbytes=True) + codec.compress(text[100_000:], asbytes=True)
+    (tmp_path / "a").write_bytes(stored)
+    root, file = Location.parse(str(tmp_path)), (FileStat("a", len(stored), 0), "digest")
+    (split,) = plan_splits(root, [file], 1 << 10)
+    assert split.codec is Codec.ZSTD
+    assert read_all(tmp_path, "a", Codec.ZSTD, [0, len(stored)]) == text
+    assert count_lines(split) == 300_000
+    chunk, start, line = list(text_lines(split))[-7]
+    offset, length = map(int, chunk.location(start, len(line)).split("+"))
+    assert text[offset : offset + length] == line
+    for broken in (stored[:-20], stored[:7], stored + b"more"):
+        (tmp_path / "a").write_bytes(broken)
+        with pytest.raises(DataGateError, match="file digest: the compressed data is damaged"):
+            read_all(tmp_path, "a", Codec.ZSTD, [0, len(broken)])
+
+
+def test_text_that_ends_inside_a_line_may_have_been_cut(tmp_path: Path) -> None:
+    root = Location.parse(str(tmp_path))
+    for text, whole in (
+        (b"one\ntwo\n", True),
+        (b"one\r\n", True),
+        (b"one\ntw", False),
+        (gzip.compress(b"tw"), True),
+    ):
+        (tmp_path / "a").write_bytes(text)
+        (split,) = plan_splits(root, [(FileStat("a", len(text), 0), "digest")], 1 << 20)
+        with (
+            nullcontext() if whole else pytest.raises(DataGateError, match="file digest: its last line has no end")
+        ):
+            check_last_line(split)
 
 
 def test_a_gzip_cut_short_is_refused(tmp_path: Path) -> None:

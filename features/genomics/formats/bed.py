@@ -27,14 +27,13 @@ from features.genomics.clean import (
 )
 from features.genomics.contigs import harmonise
 from features.genomics.formats.header import Header
+from features.genomics.formats.psam import read_fam
 from features.genomics.packing import Codes, packed_size, unpack
-from features.genomics.sexes import Sex
-from features.raw_text import Split, read_chunks, text_lines
+from features.raw_text import Split, count_lines, text_lines
 
 MAGIC, SAMPLE_MAJOR = b"\x6c\x1b\x01", b"\x6c\x1b\x00"
-_SEXES = {"1": Sex.MALE, "2": Sex.FEMALE}
 _BYTES_AT_ONCE = 1 << 20
-_ALTS_IN_A1 = np.array([2, 3, 1, 0], np.uint8)
+ALTS_IN_A1 = np.array([2, 3, 1, 0], np.uint8)
 """Codes by the two bits of a call: homozygous A1, missing, heterozygous, homozygous A2."""
 _ALTS_IN_A2 = np.array([0, 3, 1, 2], np.uint8)
 
@@ -78,7 +77,7 @@ def _clean(fields: Sequence[str], calls: npt.NDArray[np.uint8], layout: Layout) 
     chrom, name, _, position, a1, a2 = fields
     at = position_of(position)
     names = None if name == "." else name
-    ref, alt, meaning = a2, a1, _ALTS_IN_A1
+    ref, alt, meaning = a2, a1, ALTS_IN_A1
     if layout.reference and not layout.reference.agrees(harmonise(chrom), at, a2.upper()):
         ref, alt, meaning = a1, a2, _ALTS_IN_A2
     site = Site(chrom, at, ref, [] if alt == "0" else [alt.upper()], names)
@@ -92,8 +91,8 @@ def open_bed(
 ) -> tuple[Header, list[BedPart]]:
     """The samples of a fileset and its parts, one for each split of the .bim. DataGateError where the three files
     do not belong together, or one was cut short."""
-    header = _samples(bim[0].digest, fam)
-    rows = [_count_lines(split) for split in bim]
+    header = read_fam(bim[0].digest, fam)
+    rows = [count_lines(split) for split in bim]
     width = packed_size(len(header.names))
     with bed.open() as stream:
         magic = stream.read(len(MAGIC))
@@ -107,48 +106,16 @@ def open_bed(
             f"file {digest}: {size:,} bytes, expected {len(MAGIC) + sum(rows) * width:,} for the {sum(rows):,} "
             f"lines of its .bim and the {len(header.names):,} of its .fam; copy all three again"
         )
-    if not _padding_is_empty(bed, len(header.names)):
+    if not padding_is_empty(bed, len(header.names)):
         raise DataGateError(f"file {digest}: it has calls of more samples than its .fam; copy all three again")
     firsts = accumulate(rows[:-1], initial=0)
     return header, [BedPart(s, bed, first, len(header.names)) for s, first in zip(bim, firsts, strict=True)]
 
 
-def _padding_is_empty(bed: Location, samples: int) -> bool:
+def padding_is_empty(bed: Location, samples: int) -> bool:
     """Whether the first rows have nothing behind the call of the last sample: a row ends with a whole byte."""
     width, unused = packed_size(samples), 8 - 2 * (samples % 4 or 4)
     with bed.open() as stream:
         stream.seek(len(MAGIC))
         first = np.frombuffer(stream.read(max(1, _BYTES_AT_ONCE // width) * width), np.uint8)
     return not (first[width - 1 :: width] >> (8 - unused)).any() if unused else True
-
-
-def _count_lines(split: Split) -> int:
-    number, last = 0, b""
-    for chunk in read_chunks(split):
-        number += chunk.data.count(b"\n")
-        last = chunk.data[-1:]
-    return number + (last not in (b"", b"\n"))
-
-
-def _samples(digest: str, fam: Sequence[Split]) -> Header:
-    """The individuals' own ids, the second column, and their sexes, the fifth."""
-    names: list[str] = []
-    places: list[str] = []
-    sexes: list[Sex] = []
-    for split in fam:
-        for chunk, start, line in text_lines(split):
-            fields = line.decode(errors="replace").split()
-            if len(fields) != 6 or fields[0] in ("#FID", "#IID"):
-                raise DataGateError(
-                    f"file {split.digest}, line {len(names) + 1}: expected 6 columns of a sample, found "
-                    f"{len(fields)} or a header; is it the .fam of this fileset?"
-                )
-            names.append(fields[1])
-            sexes.append(_SEXES.get(fields[4], Sex.UNKNOWN))
-            places.append(chunk.location(start, len(line)))
-    twice = len(names) - len(set(names))
-    if twice:
-        raise DataGateError(
-            f"file {fam[0].digest}: {twice} ids of its second column come twice; give every sample its own"
-        )
-    return Header(digest, names, lambda sample: (fam[0].digest, places[sample]), sexes)

@@ -1,14 +1,15 @@
-"""The files of genomes, each opened by what it is: VCF, BCF, BGEN or a PLINK 1 fileset, whatever it is called."""
+"""The files of genomes, each opened by what it is: VCF, BCF, BGEN or a PLINK fileset, whatever it is called."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Protocol
 
 from features.contract.errors import DataGateError
 from features.contract.paths import FileStat, Location
 from features.contract.persons import PersonKeyer
 from features.genomics.clean import Layout, Record
-from features.genomics.formats import bcf, bed, bgen
+from features.genomics.formats import bcf, bed, bgen, pgen, pgen_header
 from features.genomics.formats.header import Header
 from features.genomics.formats.vcf import VcfPart, read_header
 from features.raw_text import Codec, Split, plan_splits, read_chunks
@@ -39,44 +40,71 @@ class GenomeFile:
 def open_files(raw: Location, keyer: PersonKeyer, files: Sequence[FileStat], step: int) -> list[GenomeFile]:
     """The files by path, in parts of about `step` stored bytes. DataGateError for one that is none of these."""
     by_path = {file.path: file for file in sorted(files, key=lambda file: file.path)}
-    companions = {path: _companions(raw, path) for path in by_path}
+    kinds = {path: _kind(raw, path) for path in by_path}
+    companions = {path: _companions(kind, path, by_path) for path, kind in kinds.items()}
     owner: dict[str, str] = {}
     for path, others in companions.items():
         for other in others:
             if owner.setdefault(other, path) != path:
                 both = f"files {keyer.path_digest(owner[other])} and {keyer.path_digest(path)}"
-                own = " and ".join(f".{name.rpartition('.')[2]}" for name in others)
+                own = " and ".join(f".{_ending(name)}" for name in others)
                 raise DataGateError(f"{both}: they have one {own}; name one of them in genomics.paths")
     opened = []
     for path, file in by_path.items():
-        others = companions[path]
-        if len(others) == len(_OF_BED):
-            opened.append(_fileset(raw, keyer, by_path, path, others, step))
-        elif len(others) == len(_OF_BGEN):
+        others, kind = companions[path], kinds[path]
+        if kind in (_Kind.BED, _Kind.PGEN):
+            opened.append(_fileset(raw, keyer, by_path, path, kind, others, step))
+        elif kind is _Kind.BGEN:
             opened.append(_bgen(raw, keyer, file, by_path.get(others[0]), step))
-        elif path.endswith(_OF_BGEN) and path not in owner:
+        elif path not in owner and _ending(path) in _OWNERS:
             raise DataGateError(
-                f"file {keyer.path_digest(path)}: no .bgen in genomics.paths has the name of this .sample; give "
-                "both one name, or leave it out"
+                f"file {keyer.path_digest(path)}: no .{_OWNERS[_ending(path)]} in genomics.paths has the name of "
+                f"this .{_ending(path)}; give both one name, or leave it out"
             )
         elif path not in owner:
             opened.append(_variant_file(raw, file, keyer.path_digest(path), step))
     return opened
 
 
-_OF_BED, _OF_BGEN = (".bim", ".fam"), (".sample",)
+class _Kind(StrEnum):
+    BED = "bed"
+    PGEN = "pgen"
+    BGEN = "bgen"
+    VARIANTS = "variants"
 
 
-def _companions(raw: Location, path: str) -> list[str]:
-    """The files that belong to this one: a .bed must have two, a .bgen may have one."""
+_OF_BED, _OF_PGEN = (".bim", ".bim.zst"), (".pvar", ".pvar.zst")
+_VARIANTS = {_Kind.BED: _OF_BED + _OF_PGEN, _Kind.PGEN: _OF_PGEN + _OF_BED}
+_SAMPLES = {_Kind.BED: (".fam", ".psam"), _Kind.PGEN: (".psam", ".fam")}
+_OWNERS = {"sample": _Kind.BGEN, "psam": _Kind.PGEN, "pvar": _Kind.PGEN}
+
+
+def _ending(path: str) -> str:
+    return path.removesuffix(".zst").rpartition(".")[2]
+
+
+def _kind(raw: Location, path: str) -> _Kind:
     with (raw / path).open() as stream:
         first = stream.read(bgen.MAGIC_AT + len(bgen.MAGIC))
     # A BGEN begins with a number, which may be anything.
     if first[bgen.MAGIC_AT :] == bgen.MAGIC:
-        return [path.removesuffix(".bgen") + suffix for suffix in _OF_BGEN]
+        return _Kind.BGEN
     if first.startswith((bed.MAGIC, bed.SAMPLE_MAJOR)):
-        return [path.removesuffix(".bed") + suffix for suffix in _OF_BED]
-    return []
+        return _Kind.BED
+    return _Kind.PGEN if first.startswith(pgen_header.MAGIC) else _Kind.VARIANTS
+
+
+def _companions(kind: _Kind, path: str, by_path: Mapping[str, FileStat]) -> list[str]:
+    """The files that belong to this one: a .bed or a .pgen must have two, a .bgen may have one."""
+    if kind is _Kind.BGEN:
+        return [path.removesuffix(".bgen") + ".sample"]
+    if kind is _Kind.VARIANTS:
+        return []
+    stem = path.removesuffix(".bed").removesuffix(".pgen")
+    return [
+        next((stem + suffix for suffix in suffixes if stem + suffix in by_path), stem + suffixes[0])
+        for suffixes in (_VARIANTS[kind], _SAMPLES[kind])
+    ]
 
 
 def _bgen(raw: Location, keyer: PersonKeyer, file: FileStat, sample: FileStat | None, step: int) -> GenomeFile:
@@ -88,23 +116,26 @@ def _bgen(raw: Location, keyer: PersonKeyer, file: FileStat, sample: FileStat | 
 def _fileset(
     raw: Location,
     keyer: PersonKeyer,
-    by_path: dict[str, FileStat],
+    by_path: Mapping[str, FileStat],
     path: str,
+    kind: _Kind,
     others: Sequence[str],
     step: int,
 ) -> GenomeFile:
-    digest = keyer.path_digest(path)
-    missing = [other.rpartition(".")[2] for other in others if other not in by_path]
+    digest, size = keyer.path_digest(path), by_path[path].size
+    missing = [_ending(other) for other in others if other not in by_path]
     if missing:
         raise DataGateError(
-            f"file {digest}: genomics.paths names this .bed and not its .{' and .'.join(missing)}; give all three"
+            f"file {digest}: genomics.paths names this .{kind} and not its .{' and .'.join(missing)}; "
+            "give all three"
         )
-    bim, fam = ((by_path[other], keyer.path_digest(other)) for other in others)
-    # The .bim is what is cut, and the .bed, which is far larger, by its lines.
-    lines_step = step * bim[0].size // (bim[0].size + by_path[path].size) + 1
-    return GenomeFile(
-        *bed.open_bed(raw / path, digest, plan_splits(raw, [bim], lines_step), plan_splits(raw, [fam], WHOLE))
-    )
+    variants, samples = ((by_path[other], keyer.path_digest(other)) for other in others)
+    # The variants are what is cut, and the calls, which are far larger, by their lines.
+    lines_step = step * variants[0].size // (variants[0].size + size) + 1
+    lines, people = plan_splits(raw, [variants], lines_step), plan_splits(raw, [samples], WHOLE)
+    if kind is _Kind.BED and [_ending(other) for other in others] == ["bim", "fam"]:
+        return GenomeFile(*bed.open_bed(raw / path, digest, lines, people))
+    return GenomeFile(*pgen.open_pgen(raw / path, digest, lines, people, -(-size // step)))
 
 
 def _variant_file(raw: Location, file: FileStat, digest: str, step: int) -> GenomeFile:

@@ -43,7 +43,7 @@ def read_header(splits: Sequence[Split]) -> Header:
             raise _error(
                 digest,
                 1,
-                "expected ##fileformat=VCFv4.x, BCF, BGEN or a PLINK 1 .bed; leave other files (indexes, logs) "
+                "expected ##fileformat=VCFv4.x, BCF, BGEN, a .bed or a .pgen; leave other files (indexes, logs) "
                 "out of genomics.paths",
             )
         if line.startswith(b"#CHROM"):
