@@ -131,8 +131,8 @@ def _judge_samples(
     build: str,
     limits: QualitySettings,
 ) -> DataFrame:
-    """`samples` with `rule`, null for who passes, and the call rate that was judged: over the variants that have
-    no reason in FILTER."""
+    """`samples` with `rule`, null for who passes, and the calls and call rate that were judged: of the variants
+    that have no reason in FILTER."""
     minimum = limits.minimum_sample_call_rate
     if minimum is None:
         return samples.withColumn("rule", sf.lit(None).cast("string"))
@@ -146,8 +146,8 @@ def _judge_samples(
         )
         sums = sums_by_sample(calls.coalesce(samples.sparkSession.sparkContext.defaultParallelism), sexes)
         rate = call_rate(variants.filter(~failed), build)
-        counted = samples.join(sums.select(*KEYS, "n_called"), KEYS, "left").fillna(0, subset=["n_called"])
-        samples = counted.withColumn("call_rate", rate).drop("n_called")
+        judged = samples.drop("n_called").join(sums.select(*KEYS, "n_called"), KEYS, "left")
+        samples = judged.fillna(0, subset=["n_called"]).withColumn("call_rate", rate)
     return samples.withColumn("rule", sf.when(sf.col("call_rate") < minimum, SAMPLE_CALL_RATE))
 
 
