@@ -73,7 +73,7 @@ def test_every_record_is_accounted_for(
     assert sorted(variants.index) == ["GRCh38:1:100:A:C", "GRCh38:1:200:A:C", "GRCh38:1:200:A:T", "GRCh38:X:5:G:T"]
     shared = variants.loc["GRCh38:1:100:A:C"]  # one row in each of two blocks
     assert shared[["n_hom_ref", "n_het", "n_hom_alt", "n_missing"]].tolist() == [0, 1, 2, 0]
-    assert (shared["gene"], shared["consequence"], list(shared["filters"])) == ("G1", "Missense", [])
+    assert (shared["gene"], shared["consequence"], list(shared["filters"])) == ("G1", "Missense", ["q10"])
     absent = variants.loc["GRCh38:1:200:A:T"]  # no row in the block of B-1: missing there
     assert absent[["n_het", "n_missing", "allele_number"]].tolist() == [2, 1, 4]
     assert absent["call_rate"] == pytest.approx(2 / 3)
