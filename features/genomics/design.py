@@ -48,6 +48,8 @@ def cohort_of(people: DataFrame, sexes: Mapping[str, Sexes], kind: Outcome) -> C
     rows = rows.sort_values(["sample_block", "sample_index"], ignore_index=True)
     if rows.empty:
         raise DataGateError("association: nobody is chosen; are there people with a genome and an outcome?")
+    if rows.duplicated(["sample_block", "sample_index"]).any():
+        raise DataGateError("association: a sample is chosen twice; give each one outcome")
     outcome = rows["outcome"].to_numpy(np.float64)
     covariates = _covariates(rows["covariates"])
     _check_outcome(outcome, kind)
@@ -58,6 +60,8 @@ def cohort_of(people: DataFrame, sexes: Mapping[str, Sexes], kind: Outcome) -> C
 
 
 def _covariates(column: "pd.Series[Any]") -> Matrix:
+    if column.isna().any():
+        raise DataGateError("association: somebody has no covariates; leave such people out")
     sizes = column.map(len)
     if sizes.min() != sizes.max():
         raise DataGateError(

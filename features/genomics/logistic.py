@@ -14,10 +14,10 @@ import numpy.typing as npt
 
 from features.genomics.regression import Alts, Flags, Matrix, inverses
 
-MOST_STEPS, MOST_FIRTH_STEPS = 15, 300
-CONVERGED, FIRTH_CONVERGED = 1e-9, 1e-11
+MOST_STEPS, MOST_FIRTH_STEPS = 15, 100
+CONVERGED, FIRTH_CONVERGED = 1e-9, 1e-10
 """Steps, of slopes of what has a spread of about 1. Newton's next would be its square, Firth's a share of it."""
-_LONGEST_STEP = 5.0
+_LONGEST_STEP, _LARGEST_SHARE = 5.0, 0.9
 _NO_ALLELE = 1e-6
 """Of a sum of ALTs: less is rounding."""
 _WORSE = 1e-11
@@ -64,20 +64,20 @@ class Logistic:
 
     def penalised(self, alts: Alts, centre: Matrix) -> tuple[Matrix, Matrix]:
         """The same with Firth's penalty, half the logarithm of the determinant of the information. A step that
-        lowers the likelihood is halved."""
+        lowers the likelihood is halved, and every third is extrapolated, for their lengths fall by a share."""
         shape = len(alts), self.covariates.shape[1] + 1
         slopes, step, errors = np.zeros(shape), np.zeros(shape), np.full(len(alts), np.nan)
         best, active = np.full(len(alts), -np.inf), np.arange(len(alts))
-        for _ in range(MOST_FIRTH_STEPS):
+        for number in range(MOST_FIRTH_STEPS):
             there = slopes[active] + step[active]
             likelihood, inverse = self._penalised_likelihood(alts[active], centre[active], there)
             worse = likelihood < best[active] - _WORSE * np.abs(likelihood)
             step[active[worse]] /= 2
             at, inverse = active[~worse], inverse[~worse]
             slopes[at], best[at] = there[~worse], likelihood[~worse]
-            score = self._penalised_score(alts[at], centre[at], slopes[at], inverse)
-            step[at] = _bounded((inverse @ score[:, :, None])[:, :, 0])
-            size = np.abs(step[at]).max(1)
+            further = _bounded(self._penalised_step(alts[at], centre[at], slopes[at], inverse))
+            size = np.abs(further).max(1)
+            step[at] = further if number % 3 else _extrapolated(further, step[at])
             done = size < FIRTH_CONVERGED
             errors[at[done]] = np.sqrt(inverse[done, -1, -1])
             active = np.setdiff1d(active, at[done | ~np.isfinite(size)], assume_unique=True)
@@ -133,9 +133,9 @@ class Logistic:
         matrices = information.matrices()
         return likelihood + np.linalg.slogdet(matrices)[1] / 2, inverses(matrices)
 
-    def _penalised_score(self, alts: Alts, centre: Matrix, slopes: Matrix, inverse: Matrix) -> Matrix:
-        """The score with Firth's penalty: to each person's rest a share of the leverage is added."""
-        score = np.zeros_like(slopes)
+    def _penalised_step(self, alts: Alts, centre: Matrix, slopes: Matrix, inverse: Matrix) -> Matrix:
+        """Newton's step as if there were, of each person's leverage, half a case and half none more."""
+        score, information = np.zeros_like(slopes), _Information(*slopes.shape)
         upper = np.triu_indices(self.covariates.shape[1])
         of_pairs = inverse[:, *upper] * np.where(upper[0] == upper[1], 1, 2)
         for people, numbers, mean, weight in self._at(alts, centre, slopes):
@@ -144,7 +144,8 @@ class Logistic:
             leverage += numbers * (2 * inverse[:, -1, :-1] @ own.T + numbers * inverse[:, -1:, -1])
             rest = self.outcome[people] - mean + weight * leverage * (0.5 - mean)
             score += _by_predictor(rest, own, numbers)
-        return score
+            information.add(own, numbers, weight * (1 + leverage))
+        return (inverses(information.matrices()) @ score[:, :, None])[:, :, 0]
 
 
 class _Information:
@@ -189,6 +190,13 @@ def _by_predictor(rest: Matrix, covariates: Matrix, numbers: Matrix) -> Matrix:
 def _bounded(step: Matrix) -> Matrix:
     longest = np.abs(step).max(1, keepdims=True, initial=0)
     found: Matrix = step * (_LONGEST_STEP / np.maximum(longest, _LONGEST_STEP))
+    return found
+
+
+def _extrapolated(step: Matrix, before: Matrix) -> Matrix:
+    """All the steps to come at once, if each is the same share of the one before (Aitken)."""
+    share = (step * before).sum(1) / np.maximum((before * before).sum(1), np.finfo(float).tiny)
+    found: Matrix = step / (1 - np.clip(share, 0, _LARGEST_SHARE))[:, None]
     return found
 
 

@@ -426,8 +426,10 @@ def test_1000_genomes_are_as_in_plink2(spark: SparkSession, genomes: Study, tmp_
     {Outcome.QUANTITATIVE: check_quantitative, Outcome.BINARY: check_binary}[kind](own, theirs)
 
 
-def refusal(spark: SparkSession, kind: Outcome, rows: list[tuple[float, list[float]]]) -> str:
-    people = [("a", place, *row) for place, row in enumerate(rows)]
+def refusal(
+    spark: SparkSession, kind: Outcome, rows: list[tuple[float, list[float] | None]], twice: bool = False
+) -> str:
+    people = [("a", place, *row) for place, row in enumerate(rows)] * (1 + twice)
     schema = "sample_block string, sample_index int, outcome double, covariates array<double>"
     genotypes = spark.createDataFrame([], "variant_key string, sample_block string, calls binary, dosages binary")
     with pytest.raises(DataGateError) as refused:
@@ -444,6 +446,8 @@ def test_what_cannot_be_regressed_is_refused(spark: SparkSession) -> None:
     assert "an outcome is no number" in refusal(spark, quantitative, [(float("nan"), [1.0]), (1.0, [2.0])])
     assert "a covariate is no number" in refusal(spark, quantitative, [(0.0, [float("inf")]), (1.0, [2.0])])
     assert "from 0 to 1 covariates" in refusal(spark, quantitative, [(0.0, []), (1.0, [2.0])])
+    assert "somebody has no covariates" in refusal(spark, quantitative, [(0.0, None), (1.0, [2.0])])
+    assert "a sample is chosen twice" in refusal(spark, quantitative, [(0.0, [1.0]), (1.0, [2.0])], twice=True)
     sums = refusal(spark, quantitative, [(float(i), age) for i, age in enumerate(ages)])
     assert "of 3 covariates the others tell number 1; 2; 3" in sums
     twice = [(float(i), [7.0, age[0], age[1], 2 * age[0]]) for i, age in enumerate(ages)]
