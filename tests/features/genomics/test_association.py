@@ -19,7 +19,7 @@ from features.contract.errors import DataGateError
 from features.genomics.association import Outcome, associate, associated
 from features.genomics.contigs import Region, region
 from features.genomics.design import Cohort, design_of
-from features.genomics.dosages import COPY, calls_of
+from features.genomics.dosages import COPY, are_calls, calls_of
 from features.genomics.dosages import MISSING as NO_DOSAGE
 from features.genomics.packing import MISSING, pack
 from features.genomics.regression import Alts, NoResult
@@ -32,6 +32,8 @@ FIRST = (("1", 1000), ("2", 1000), ("X", 200_000), ("X", 5_000_000), ("Y", 6_000
 PLACES = [(contig, at + i) for (contig, at), count in zip(FIRST, COUNTS, strict=True) for i in range(count)]
 """Those on 2 are imputed."""
 CONSTANT, SEPARATED, RARE, MOSTLY_ALT, LACKING, ONE_SEX, FEW, CASES, TOLD = *range(8), 160
+IN_ONE_BLOCK = slice(170, 180)
+"""Imputed, but in the other block whole numbers."""
 THOUSAND_GENOMES = Path(__file__).parents[4] / "shared/data/thousand_genomes"
 
 Blocks = dict[str, int]
@@ -57,16 +59,15 @@ class Study:
         return [f"{BUILD}:{contig}:{at}:A:C" for contig, at in self.places]
 
     def genotypes(self, spark: SparkSession, blocks: Blocks) -> DataFrame:
-        """Without a row where a block has no call."""
+        """Without a row where a block has no call, and without dosages where its calls tell all."""
         rows, first = [], 0
         for block, size in blocks.items():
             part = self.units[:, first : first + size]
             first += size
-            packed = pack(calls_of(part))
-            for key, imputed, own, calls in zip(self.keys, self.imputed, part, packed, strict=True):
+            for key, own, codes in zip(self.keys, part, calls_of(part), strict=True):
                 if (own != NO_DOSAGE).any():
-                    dosages = bytearray(own.tobytes()) if imputed else None
-                    rows.append((key, block, bytearray(calls.tobytes()), dosages))
+                    dosages = None if are_calls(own, codes) else bytearray(own.tobytes())
+                    rows.append((key, block, bytearray(pack(codes).tobytes()), dosages))
         schema = "variant_key string, sample_block string, calls binary, dosages binary"
         return spark.createDataFrame(rows, schema)
 
@@ -113,6 +114,7 @@ def simulated() -> Study:
     dosages[FEW, own[6:]] = np.nan
     dosages[CASES, disease == 0] = np.nan
     dosages[TOLD] = score
+    dosages[IN_ONE_BLOCK, BLOCKS["a"] :] = np.round(dosages[IN_ONE_BLOCK, BLOCKS["a"] :])
     units = np.where(np.isnan(dosages), NO_DOSAGE, np.floor(dosages * COPY + 0.5)).astype(np.uint16)
     outcomes = {Outcome.QUANTITATIVE: weight, Outcome.BINARY: disease}
     imputed = np.array([contig == "2" for contig, _ in PLACES])

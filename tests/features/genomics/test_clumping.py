@@ -174,7 +174,7 @@ counts = st.integers(0, 30)
 def test_the_likeliest_haplotypes_are_the_likeliest(
     surely: int, one: int, other: int, neither: int, both: int
 ) -> None:
-    """Of a thousand ways to share those heterozygous in both none is likelier, and none as likely says more."""
+    """Of a thousand ways to share those heterozygous in both none is likelier."""
 
     def likelihood(more: np.ndarray) -> np.ndarray:
         known = xlogy(surely, surely + more) + xlogy(neither, neither + more)
