@@ -19,10 +19,13 @@ def _reads(settings: Settings) -> list[str]:
     imaging = ["series", "images"] if settings.imaging else []
     wanted = [task.features.genomics for task in settings.tasks]
     scores = ["polygenic_scores", "score_matches"] if any(chosen and chosen.scores for chosen in wanted) else []
+    own = any(chosen and chosen.own_score for chosen in wanted)
+    ancestry = ["ancestry"] if own and settings.genomics and settings.genomics.ancestry else []
+    genomics = sorted({*genomics, "samples"}) if own else genomics
     known = settings.genomics and settings.genomics.relatives
     together = any(task.split.relatives_together for task in settings.tasks)
     relatives = ["kinship", "families"] if known and together else []
-    return ["persons", "observation_periods", "events", *genomics, *scores, *relatives, *imaging]
+    return ["persons", "observation_periods", "events", *genomics, *scores, *ancestry, *relatives, *imaging]
 
 
 def _sections(settings: Settings) -> list[BaseModel | None]:

@@ -14,11 +14,12 @@ from features.assembly.gates import check_codes, check_outcome, check_split
 from features.assembly.inputs import check_task, read_inputs
 from features.assembly.manifest import by_split, describe, plan_bytes, read_back
 from features.assembly.modalities import modality_types, row_bytes, with_features
+from features.assembly.own_score import with_own_score
 from features.assembly.people import count_reasons, population_people, training_people
 from features.assembly.study import Study
 from features.cohort.outcome import label_types
 from features.contract.errors import DataGateError
-from features.contract.manifest import manifest_path, plan_path
+from features.contract.manifest import manifest_path, own_score_path, plan_path
 from features.contract.paths import Location
 from features.contract.runs import Runs
 from features.contract.schemas import Table, population, training
@@ -53,17 +54,18 @@ def _keep(stack: ExitStack, frame: DataFrame) -> DataFrame:
 
 def _build_task(study: Study, whole: Written) -> None:
     """Adds the task's two tables to what the job wrote."""
-    manifest, counts = _build_training(study, whole)
+    check_codes(study.inputs["events"], study.task)
+    people = study.keep(training_people(study.inputs, study.settings, study.task))
+    study = with_own_score(study, people.filter(sf.col("reason").isNull()))
+    manifest, counts = _build_training(study, people, whole)
     counts["population"] = _build_population(study, manifest, whole)
     whole.counts[study.task.name] = counts
 
 
-def _build_training(study: Study, whole: Written) -> tuple[bytes, Counts]:
+def _build_training(study: Study, people: DataFrame, whole: Written) -> tuple[bytes, Counts]:
     """The manifest's bytes and the flow of people: all, excluded by reason, cohort, splits."""
     task = study.task
-    check_codes(study.inputs["events"], task)
     table = training(task.name, modality_types(task.features), label_types(task.outcome))
-    people = study.keep(training_people(study.inputs, study.settings, task))
     flow = _flow(people, "excluded", "cohort")
     if not flow["cohort"]:
         raise DataGateError(f"task {task.name}: no one is in the cohort; left out: {flow['excluded']}")
@@ -79,6 +81,8 @@ def _build_training(study: Study, whole: Written) -> tuple[bytes, Counts]:
     whole.tables[table.path] = version
     _publish(study.lake, whole, manifest_path(table.path, version), manifest)
     _publish(study.lake, whole, plan_path(table.path, version), plan_bytes(files))
+    if study.own_scores:
+        _publish(study.lake, whole, own_score_path(table.path, version), study.own_scores.to_bytes())
     return manifest, flow | counts | {"splits": splits}
 
 

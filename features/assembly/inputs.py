@@ -8,6 +8,7 @@ from features.contract.errors import ConfigError
 from features.contract.paths import Location
 from features.contract.runs import Runs
 from features.contract.settings import Settings, TaskSettings
+from features.genomics.ancestry import check_current as check_ancestry
 from features.genomics.quality_control import check_current
 from features.genomics.relatives import check_current as check_relatives
 from features.lake import read_table
@@ -16,8 +17,11 @@ CLINICAL = ("persons", "observation_periods", "events")
 GENOMICS = ("variants", "genotypes", "samples")
 EVERY_VARIANT = "every variant"
 """What quality control left out too: a score's variants may have been usable when it was made."""
+EVERY_SAMPLE = "every sample"
+"""And who was genotyped beside them, for blocks hold all."""
 SCORES = ("polygenic_scores", "score_matches")
 KINSHIP, FAMILIES = "kinship", "families"
+ANCESTRY = "ancestry"
 IMAGING = ("series", "images")
 
 
@@ -40,6 +44,11 @@ def read_inputs(spark: SparkSession, lake: Location, runs: Runs, settings: Setti
         tables |= settings.genomics.usable | {EVERY_VARIANT: "variants"}
     if task.features.genomics and task.features.genomics.scores:
         tables |= {table: table for table in SCORES}
+    if settings.genomics and task.features.genomics and task.features.genomics.own_score:
+        tables[EVERY_SAMPLE] = "samples"
+        if settings.genomics.ancestry:
+            check_ancestry(runs, settings.genomics)
+            tables[ANCESTRY] = ANCESTRY
     if settings.genomics and task.split.relatives_together:
         check_relatives(runs, settings.genomics)
         tables |= {table: table for table in (KINSHIP, FAMILIES)}
@@ -61,9 +70,21 @@ def check_task(settings: Settings, task: TaskSettings) -> None:
         )
     if features.genomics and features.genomics.scores and not (settings.genomics and settings.genomics.scores):
         raise ConfigError(f"{where}.features.genomics.scores: set genomics.scores, which names the scoring files")
+    if features.genomics and features.genomics.own_score:
+        _check_own_score(task, where)
     if task.split.relatives_together and not (settings.genomics and settings.genomics.relatives):
         raise ConfigError(
             f"{where}.split.relatives_together: set genomics.relatives, by which relatives are found"
         )
     if task.outcome.genes and not named:
         raise ConfigError(f"{where}.outcome.genes: set genomics.gene_field or genomics.genes, which name them")
+
+
+def _check_own_score(task: TaskSettings, where: str) -> None:
+    if task.outcome.kind != "binary":
+        raise ConfigError(f"{where}.features.genomics.own_score: it is made of a binary outcome; leave it out")
+    if task.split.folds:
+        raise ConfigError(
+            f"{where}.features.genomics.own_score: it is made of everyone in train, with split.folds these are "
+            "people too on whom a fold is judged; leave one of them out"
+        )

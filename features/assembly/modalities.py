@@ -19,6 +19,7 @@ from features.genomics.features import (
     genomic_vocabulary,
     with_scores,
 )
+from features.genomics.polygenic.own import OWN_SCORE
 from features.imaging.features import choose_slices, image_shape, imaging_features
 
 Counts = dict[str, int]
@@ -68,11 +69,11 @@ def _genomics(index: DataFrame, study: Study, chosen: GenomicFeatures) -> DataFr
     variants, genotypes, samples = (study.inputs[name] for name in GENOMICS)
     expected = check_variants(variants, chosen, study.task.outcome)
     found = genomic_features(index, variants, genotypes, samples, chosen, expected, study.somatic)
-    if not chosen.scores:
-        return found
-    totals, matches = (study.inputs[name] for name in SCORES)
-    check_scores(matches, study.inputs[EVERY_VARIANT], chosen.scores, study.task.outcome)
-    return with_scores(found, totals, chosen.scores)
+    if chosen.scores:
+        totals, matches = (study.inputs[name] for name in SCORES)
+        check_scores(matches, study.inputs[EVERY_VARIANT], chosen.scores, study.task.outcome)
+        found = with_scores(found, totals, chosen.scores)
+    return with_scores(found, study.own_scores.totals, [OWN_SCORE]) if study.own_scores else found
 
 
 def _clinical(index: DataFrame, study: Study) -> tuple[DataFrame, Counts]:

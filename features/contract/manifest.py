@@ -91,6 +91,11 @@ def plan_path(table: str, version: int) -> str:
     return f"{table}/_manifest/{version}/plan.parquet"
 
 
+def own_score_path(table: str, version: int) -> str:
+    """The weights of the task's own polygenic score, where it has one."""
+    return f"{table}/_manifest/{version}/own_score.parquet"
+
+
 def read_manifest(lake: Location, runs: Runs, table: str) -> tuple[Manifest, str]:
     """The published manifest and its digest, checked against `runs`."""
     data = _read_checked(lake, runs, manifest_path(table, runs.version(table)), table)

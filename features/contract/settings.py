@@ -394,12 +394,23 @@ class OutcomeSettings(Section):
         return self
 
 
+class OwnScore(Section):
+    """A score of the task's own: the variants whose p of association with the outcome in the training people is
+    `largest_p` or less, but of those within `kilobases` with an r2 above `most_r2` only the one of smallest p.
+    Age, sex and, with `genomics.ancestry`, the principal components are covariates."""
+
+    largest_p: Annotated[float, Field(gt=0, le=1)] = 1e-5
+    most_r2: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    kilobases: Annotated[int, Field(ge=1, le=10_000)] = 250
+
+
 class GenomicFeatures(Section):
     """`variants` by rsid: ALT counts. `scores` by name: what `score_genomes` summed. `genes`: number of
     non-silent PASS variants carried."""
 
     variants: list[str] = []
     scores: list[str] = []
+    own_score: OwnScore | None = None
     genes: list[str] = []
     total_burden: bool = False
     silent_consequences: list[str] = ["Silent"]

@@ -14,6 +14,7 @@ from features.contract.errors import ConfigError, DataGateError
 from features.contract.settings import GenomicFeatures, OutcomeSettings
 from features.genomics.dosages import DTYPE, in_alts
 from features.genomics.packing import MISSING, unpack
+from features.genomics.polygenic.own import OWN_SCORE
 
 SAMPLES_PER_BYTE = 4
 CHUNK_BYTES = 256  # 1,024 people: small enough for a task, large enough to be worth its shuffle row
@@ -40,7 +41,8 @@ class Layout:
 def genomic_vocabulary(features: GenomicFeatures) -> list[str]:
     """The names of the columns of `x_genomics`, in order."""
     burdens = [f"{gene}_burden" for gene in features.genes]
-    return [*features.variants, *burdens, *(["total_burden"] if features.total_burden else []), *features.scores]
+    names = [*features.variants, *burdens, *(["total_burden"] if features.total_burden else []), *features.scores]
+    return [*names, *([OWN_SCORE] if features.own_score else [])]
 
 
 def check_variants(variants: DataFrame, features: GenomicFeatures, outcome: OutcomeSettings) -> dict[str, int]:

@@ -5,7 +5,7 @@ greedy by frequency, so that it hangs neither on where windows begin nor on how 
 frequency: Prive et al., Bioinformatics 2018;34:2781).
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -55,6 +55,9 @@ _ROWS_AT_ONCE, _PEOPLE_AT_ONCE = 256, 4096
 _PAIRS = "contig string, one int, other int"
 
 Masks = Mapping[str, npt.NDArray[np.bool_]]
+Above = Callable[[float, str, Codes, int], npt.NDArray[np.bool_]]
+"""Whether an r2 is above a limit, in a contig, by codes (variants, people): of each of the first so many rows with
+each row; never where a variant does not vary."""
 
 
 def in_long_range(build: str) -> Column:
@@ -77,22 +80,53 @@ def pruned(
     """
     ranked = _ranked(variants)
     pairs = linked_pairs(genotypes, ranked, number, people, window, most_r2)
-    taken = pairs.groupBy("contig").applyInPandas(_taken, "rank int")
-    return ranked.join(taken, "rank", "left_anti").select("variant_key", "frequency")
+    return ranked.join(taken(pairs, number), "rank", "left_anti").select("variant_key", "frequency")
 
 
 def _ranked(variants: DataFrame) -> DataFrame:
-    """`variants` with `rank`: 0 for the most frequent. One task sorts them: a bounded number."""
+    """`variants` with `rank`: 0 for the most frequent."""
     rarer = sf.least("frequency", 1 - sf.col("frequency"))
-    order = sf.struct(-rarer, "variant_key")
+    return ranked_by(variants, sf.struct(-rarer, "variant_key"))
+
+
+def ranked_by(variants: DataFrame, order: Column) -> DataFrame:
+    """`variants` with `rank`: 0 for the first. One task sorts them: a bounded number."""
     return variants.withColumn("rank", (sf.row_number().over(Window.orderBy(order)) - 1).cast("int"))
 
 
+def taken(pairs: DataFrame, takers: int) -> DataFrame:
+    """`rank, by`: variants that another takes, and the rank of that: the first of those linked with it that has
+    one of the `takers` first ranks and is not taken itself. `pairs` are those of `linked_pairs`."""
+    return pairs.groupBy("contig").applyInPandas(partial(_taken, takers), "rank int, by int")
+
+
+def correlated(most_r2: float, _: str, codes: Codes, first: int) -> npt.NDArray[np.bool_]:
+    """An `Above` by the correlation of ALT counts. Every sum is a whole number, which floats hold exactly, so that
+    no order of people changes the answer."""
+    n, x, y, xx, yy, xy = (np.zeros((first, len(codes))) for _ in range(6))
+    for start in range(0, codes.shape[1], _PEOPLE_AT_ONCE):
+        called, count, square = _parts(codes[:, start : start + _PEOPLE_AT_ONCE])
+        n += called[:first] @ called.T
+        x += count[:first] @ called.T
+        y += called[:first] @ count.T
+        xx += square[:first] @ called.T
+        yy += called[:first] @ square.T
+        xy += count[:first] @ count.T
+    both: npt.NDArray[np.bool_] = (n * xy - x * y) ** 2 > most_r2 * (n * xx - x * x) * (n * yy - y * y)
+    return both
+
+
 def linked_pairs(
-    genotypes: DataFrame, ranked: DataFrame, number: int, people: Masks, window: int, most_r2: float
+    genotypes: DataFrame,
+    ranked: DataFrame,
+    number: int,
+    people: Masks,
+    window: int,
+    most_r2: float,
+    above: Above = correlated,
 ) -> DataFrame:
     """`contig, one, other`: ranks of two variants at most `window` bases apart with an r2 above `most_r2`, the
-    smaller rank first.
+    smaller rank first. `ranked` are so many rows of `variant_key, contig, position, rank`.
 
     A task takes a window's variants beside those of the next, so that calls are shuffled twice: those of the
     chosen people alone.
@@ -104,7 +138,9 @@ def linked_pairs(
     both = sf.when(home > 0, sf.array(home, home - 1)).otherwise(sf.array(home))
     placed = own.withColumn("home", home).withColumn("segment", sf.explode(both))
     sizes = {block: int(mask.sum()) for block, mask in people.items()}
-    return placed.groupBy("contig", "segment").applyInPandas(partial(_linked_from, sizes, window, most_r2), _PAIRS)
+    return placed.groupBy("contig", "segment").applyInPandas(
+        partial(_linked_from, sizes, window, partial(above, most_r2)), _PAIRS
+    )
 
 
 _ROW = ("sample_block", "contig", "position", "rank", "calls")
@@ -125,15 +161,21 @@ class _ChosenPeople:
             yield pa.RecordBatch.from_arrays([*(rows[name] for name in _ROW[:-1]), calls], names=list(_ROW))
 
 
-def _linked_from(people: Mapping[str, int], window: int, most_r2: float, rows: pd.DataFrame) -> pd.DataFrame:
+def _linked_from(
+    people: Mapping[str, int],
+    window: int,
+    above: Callable[[str, Codes, int], npt.NDArray[np.bool_]],
+    rows: pd.DataFrame,
+) -> pd.DataFrame:
     """The linked pairs of a window's variants, among themselves and with those of the next."""
+    contig = rows["contig"].iloc[0]
     variants = rows.drop_duplicates("rank").sort_values(["position", "rank"])
     position, rank = variants["position"].to_numpy(), variants["rank"].to_numpy()
     own = int((variants["home"] == variants["segment"]).sum())  # they come first
-    pairs = linked(_codes(rows, rank, people), position, own, window, most_r2)
+    pairs = linked(_codes(rows, rank, people), position, own, window, partial(above, contig))
     found = [np.sort(rank[pair], axis=0) for pair in pairs]
     one, other = np.concatenate([np.empty((2, 0), rank.dtype), *found], axis=1)
-    return pd.DataFrame({"contig": rows["contig"].iloc[0], "one": one, "other": other})
+    return pd.DataFrame({"contig": contig, "one": one, "other": other})
 
 
 def _codes(rows: pd.DataFrame, order: npt.NDArray[np.int32], people: Mapping[str, int]) -> Codes:
@@ -150,36 +192,22 @@ def _codes(rows: pd.DataFrame, order: npt.NDArray[np.int32], people: Mapping[str
 
 
 def linked(
-    codes: Codes, position: npt.NDArray[np.int64], first: int, window: int, most_r2: float
+    codes: Codes,
+    position: npt.NDArray[np.int64],
+    first: int,
+    window: int,
+    above: Callable[[Codes, int], npt.NDArray[np.bool_]],
 ) -> Iterator[npt.NDArray[np.int64]]:
     """(2, n): pairs of rows of `codes` (variants, people; ordered by position) at most `window` bases apart whose
-    r2 is above `most_r2`; the first of a pair is among the `first` rows."""
+    r2 is `above` a limit; the first of a pair is among the `first` rows."""
     for start in range(0, first, _ROWS_AT_ONCE):
         stop = min(start + _ROWS_AT_ONCE, first)
         end = int(np.searchsorted(position, position[stop - 1] + window, side="right"))
-        above = _above(codes[start:end], stop - start, most_r2)
+        high = above(codes[start:end], stop - start)
         distance = position[None, start:end] - position[start:stop, None]
         after = np.arange(start, end)[None, :] > np.arange(start, stop)[:, None]
-        one, other = np.nonzero(above & after & (distance <= window))
+        one, other = np.nonzero(high & after & (distance <= window))
         yield np.stack([one, other]) + start
-
-
-def _above(codes: Codes, first: int, most_r2: float) -> npt.NDArray[np.bool_]:
-    """Whether the r2 of each of the `first` rows with each row is above; never where a variant does not vary.
-
-    Every sum is a whole number, which floats hold exactly, so that no order of people changes the answer.
-    """
-    n, x, y, xx, yy, xy = (np.zeros((first, len(codes))) for _ in range(6))
-    for start in range(0, codes.shape[1], _PEOPLE_AT_ONCE):
-        called, count, square = _parts(codes[:, start : start + _PEOPLE_AT_ONCE])
-        n += called[:first] @ called.T
-        x += count[:first] @ called.T
-        y += called[:first] @ count.T
-        xx += square[:first] @ called.T
-        yy += called[:first] @ square.T
-        xy += count[:first] @ count.T
-    both: npt.NDArray[np.bool_] = (n * xy - x * y) ** 2 > most_r2 * (n * xx - x * x) * (n * yy - y * y)
-    return both
 
 
 def _parts(codes: Codes) -> tuple[npt.NDArray[np.float32], ...]:
@@ -189,13 +217,14 @@ def _parts(codes: Codes) -> tuple[npt.NDArray[np.float32], ...]:
     return called.astype(np.float32), count.astype(np.float32), (count * count).astype(np.float32)
 
 
-def _taken(pairs: pd.DataFrame) -> pd.DataFrame:
-    """`rank` of the variants of a contig that a more frequent one takes, which is not taken itself."""
-    ordered = pairs.sort_values(["one", "other"])
+def _taken(takers: int, pairs: pd.DataFrame) -> pd.DataFrame:
+    """`taken` of one contig."""
+    ordered = pairs[pairs["one"] < takers].sort_values(["one", "other"])
     one, other = ordered["one"].to_numpy(), ordered["other"].to_numpy()
     starts = np.flatnonzero(np.diff(one, prepend=-1))
-    taken: set[int] = set()
+    by: dict[int, int] = {}
     for start, stop in zip(starts, [*starts[1:], len(one)], strict=True):
-        if int(one[start]) not in taken:
-            taken.update(other[start:stop].tolist())
-    return pd.DataFrame({"rank": np.array(sorted(taken), np.int32)})
+        taker = int(one[start])
+        if taker not in by:
+            by.update({rank: taker for rank in other[start:stop].tolist() if rank not in by})
+    return pd.DataFrame({"rank": np.array([*by], np.int32), "by": np.array([*by.values()], np.int32)})

@@ -41,7 +41,7 @@ from features.genomics.hwe import with_hwe
 from features.genomics.sample_table import read_values
 from features.genomics.samples import KEYS, call_rate, sums_by_sample
 from features.genomics.sexes import Sexes
-from features.genomics.summarise import region_of, sums_of_dosages, with_frequencies
+from features.genomics.summarise import place_of_key, region_of, sums_of_dosages, with_frequencies
 from features.lake import Written, bounded_arrow_batches, broadcast_if_few, read_table, write_table
 
 log = logging.getLogger("riskloom")
@@ -140,7 +140,7 @@ def _judge_samples(
     left_out = variants.filter(failed).count() if limits.pass_only else 0
     if left_out:
         keys = broadcast_if_few(variants.filter(failed).select("variant_key"), left_out)
-        placed = genotypes.join(keys, "variant_key", "left_anti").withColumns(_place_of_key())
+        placed = genotypes.join(keys, "variant_key", "left_anti").withColumns(place_of_key())
         calls = placed.select(
             "sample_block", "calls", region_of(build).alias("region"), sf.lit(0).alias("substitution")
         )
@@ -149,15 +149,6 @@ def _judge_samples(
         judged = samples.drop("n_called").join(sums.select(*KEYS, "n_called"), KEYS, "left")
         samples = judged.fillna(0, subset=["n_called"]).withColumn("call_rate", rate)
     return samples.withColumn("rule", sf.when(sf.col("call_rate") < minimum, SAMPLE_CALL_RATE))
-
-
-def _place_of_key() -> dict[str, Column]:
-    """Contig and position as the key has them; it is read from its end, for a contig's name may have colons."""
-    pattern = "^[^:]+:(.+):([0-9]+):[^:]*:[^:]*$"
-    return {
-        "contig": sf.regexp_extract("variant_key", pattern, 1),
-        "position": sf.regexp_extract("variant_key", pattern, 2).cast("bigint"),
-    }
 
 
 def _group(

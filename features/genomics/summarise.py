@@ -83,6 +83,15 @@ def region_of(build: str) -> Column:
     return found.otherwise(Region.DIPLOID.value)
 
 
+def place_of_key() -> dict[str, Column]:
+    """Contig and position as the key has them; it is read from its end, for a contig's name may have colons."""
+    pattern = "^[^:]+:(.+):([0-9]+):[^:]*:[^:]*$"
+    return {
+        "contig": sf.regexp_extract("variant_key", pattern, 1),
+        "position": sf.regexp_extract("variant_key", pattern, 2).cast("bigint"),
+    }
+
+
 def _names() -> list[str]:
     return [f"{call}{sex}" for sex in SEXES for call in CALLED]
 

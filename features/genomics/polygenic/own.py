@@ -1,0 +1,141 @@
+"""A score of a task's own: the variants that go with its outcome in its training people, one for each clump.
+
+In those of whom a score was made it looks better than in others, and a model that learns from it there trusts it
+too much. So the training people are of PARTS parts, each of which is scored by what was found without it, and
+everyone else by what was found in all of them: nobody's own outcome is in a score of theirs.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyspark.sql import DataFrame, Row
+from pyspark.sql import functions as sf
+
+from features.contract.errors import DataGateError
+from features.contract.settings import OwnScore
+from features.genomics.association import associate
+from features.genomics.blocks import flags_by_block, sexes_by_block
+from features.genomics.clumping import clump
+from features.genomics.contigs import Region
+from features.genomics.design import Outcome
+from features.genomics.polygenic.sums import sum_scores, weighed_variants
+from features.genomics.samples import KEYS
+from features.genomics.sexes import Sexes
+from features.genomics.summarise import region_of
+
+OWN_SCORE = "own_score"
+PARTS = 5
+SECTION = "features.genomics.own_score"
+WEIGHTS = pa.schema(
+    [
+        pa.field("fit", pa.int32(), nullable=False),
+        *(pa.field(name, pa.string(), nullable=False) for name in ("variant_key", "effect_allele")),
+        pa.field("n", pa.int64(), nullable=False),
+        *(pa.field(name, pa.float64(), nullable=False) for name in ("weight", "standard_error", "p")),
+    ]
+)
+"""The weight of a copy of the effect allele by each fit: that without the part of its number, and, numbered PARTS,
+that of all training people. A man's one copy on X counts twice, as in the fit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Genomes:
+    """Whose genomes there are (`samples`, of which all are in `every_sample`), and what may be used of them."""
+
+    variants: DataFrame
+    genotypes: DataFrame
+    samples: DataFrame
+    every_sample: DataFrame
+    build: str
+
+
+@dataclass(frozen=True, slots=True)
+class OwnScores:
+    """`totals` is `person_key, score, total` of everyone with a genome, less what is usual; `weights` is of
+    WEIGHTS."""
+
+    totals: DataFrame
+    weights: pa.Table
+
+    def to_bytes(self) -> bytes:
+        """The weights as a Parquet file."""
+        sink = pa.BufferOutputStream()
+        pq.write_table(self.weights, sink)
+        return bytes(sink.getvalue())
+
+
+def own_scores(people: DataFrame, genomes: Genomes, wanted: OwnScore) -> OwnScores:
+    """Scores of everyone from `people`, those in training: `person_key, outcome` (0 or 1), `covariates` (array of
+    double) and `part` (0 to PARTS - 1). DataGateError where a fit finds no variant.
+
+    It takes PARTS + 1 scans of the packed calls, and one more to score.
+    """
+    sexes = sexes_by_block(genomes.every_sample)
+    training = genomes.samples.select(*KEYS, "person_key").join(people, "person_key").persist()
+    try:
+        fits = [_fit(training, genomes, sexes, wanted, number) for number in range(PARTS + 1)]
+    finally:
+        training.unpersist()
+    weights = pa.concat_tables(fits)
+    scores = [str(number) for number in range(PARTS + 1)]
+    weighed = weighed_variants(_of_alt(weights, genomes), genomes.variants, scores, genomes.build)
+    sums = sum_scores(genomes.genotypes, weighed, sexes, len(scores))
+    parts = people.select("person_key", "part")
+    scored = genomes.samples.join(sums, KEYS, "left").join(parts, "person_key", "left")
+    own = sf.col("sums")[sf.coalesce("part", sf.lit(PARTS))]
+    totals = scored.select(
+        "person_key", sf.lit(OWN_SCORE).alias("score"), sf.coalesce(own, sf.lit(0.0)).alias("total")
+    )
+    return OwnScores(totals, weights)
+
+
+def _fit(
+    training: DataFrame, genomes: Genomes, sexes: Mapping[str, Sexes], wanted: OwnScore, number: int
+) -> pa.Table:
+    """WEIGHTS of the training people without the part of this number; PARTS is nobody's."""
+    chosen = training.filter(sf.col("part") != number)
+    usable = genomes.variants.select("variant_key", "contig", "position", "alt")
+    calls = genomes.genotypes.join(usable.select("variant_key"), "variant_key", "left_semi")
+    found = associate(calls, chosen, sexes, genomes.build, Outcome.BINARY)
+    small = found.filter(sf.col("p") <= wanted.largest_p).join(usable, "variant_key").persist()
+    try:
+        marked = genomes.every_sample.join(chosen.select(*KEYS, sf.lit(True).alias("chosen")), KEYS, "left")
+        people = flags_by_block(marked, sf.col("chosen"))
+        limits = wanted.largest_p, wanted.largest_p, wanted.most_r2, wanted.kilobases
+        clumps = clump(small.select(*_PLACED, "p"), calls, people, sexes, genomes.build, *limits)
+        index = clumps.select(sf.col("index_key").alias("variant_key")).distinct()
+        return _weights(number, small.join(index, "variant_key").orderBy("variant_key").collect(), wanted)
+    finally:
+        small.unpersist()
+
+
+_PLACED = ("variant_key", "contig", "position")
+
+
+def _weights(number: int, rows: Sequence[Row], wanted: OwnScore) -> pa.Table:
+    if not rows:
+        who = "the training people" if number == PARTS else f"four fifths ({number + 1}) of the training people"
+        raise DataGateError(
+            f"{SECTION}: in {who} no variant has a p of {wanted.largest_p:g} or less; raise largest_p, or leave "
+            "the score out"
+        )
+    named = zip(WEIGHTS.names[1:], ("variant_key", "alt", "n", "beta", "se", "p"), strict=True)
+    columns = {name: [row[column] for row in rows] for name, column in named}
+    return pa.Table.from_pydict({"fit": [number] * len(rows)} | columns, schema=WEIGHTS)
+
+
+def _of_alt(weights: pa.Table, genomes: Genomes) -> DataFrame:
+    """`score, variant_key, weights` of 0, 1 and 2 ALTs and `haploid` ones of 0 and 1."""
+    told = weights.select(["fit", "variant_key", "weight"]).to_pandas()
+    rows = genomes.variants.sparkSession.createDataFrame(told, "fit int, variant_key string, weight double")
+    placed = rows.join(genomes.variants.select(*_PLACED), "variant_key")
+    one, zero = sf.col("weight"), sf.lit(0.0)
+    of_man = sf.when(region_of(genomes.build) == Region.X, 2 * one).otherwise(one)
+    return placed.select(
+        sf.col("fit").cast("string").alias("score"),
+        "variant_key",
+        sf.array(zero, one, 2 * one).alias("weights"),
+        sf.array(zero, of_man).alias("haploid"),
+    )
