@@ -10,13 +10,16 @@ def _body(context: Context) -> Written:
     from features.genomics.polygenic.scores import score_genomes
 
     scores = context.settings.genomics and context.settings.genomics.scores
-    files = context.matching(scores.paths if scores else [])  # not those of chains
+    files = context.matching(scores.paths if scores else [])  # not those of chains and development
     return score_genomes(context.spark, context.lake, context.runs, context.settings, context.keyer, files)
 
 
 def _raw(settings: Settings) -> list[str]:
     scores = settings.genomics and settings.genomics.scores
-    return [*scores.paths, *scores.chains.values()] if scores else []
+    if not scores:
+        return []
+    development = [scores.development.path] if scores.development else []
+    return [*scores.paths, *scores.chains.values(), *development]
 
 
 def _reads(settings: Settings) -> list[str]:

@@ -104,18 +104,30 @@ Build = Literal["NCBI36", "GRCh37", "GRCh38"]
 """Of a scoring file: hg18, hg19 and hg38."""
 
 
+class ScoreDevelopment(Section):
+    """A CSV file below the raw root that says on which cohorts each score was developed, as the PGS Catalog's
+    metadata of score development samples; `cohorts` are the study's own, as they are written there."""
+
+    path: str
+    cohorts: Annotated[list[str], Field(min_length=1)]
+    id: str = "Polygenic Score (PGS) ID"
+    column: str = "Cohort(s)"
+
+
 class PolygenicSettings(Section):
     """Scoring files of the PGS Catalog below the raw root. A score is left out if fewer than `minimum_overlap` of
     its lines were matched; A/T and C/G variants are, unless `keep_ambiguous` says that both sides are of
     one strand.
 
     `chains`: for each other build that files may be of, a UCSC chain file below the raw root by which their lines
-    are lifted over; files of a build without one are refused."""
+    are lifted over; files of a build without one are refused. `development`: of a score that was developed on the
+    study's own cohort is warned."""
 
     paths: list[str]
     chains: dict[Build, str] = {}
     minimum_overlap: Fraction = 0.75
     keep_ambiguous: bool = False
+    development: ScoreDevelopment | None = None
 
 
 class SampleGroup(SampleTable):

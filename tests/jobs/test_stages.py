@@ -3,7 +3,13 @@
 from typing import Any
 
 from features.contract.config import config_digest
-from features.contract.settings import GenomicsSettings, IdentitySettings, PolygenicSettings, Settings
+from features.contract.settings import (
+    GenomicsSettings,
+    IdentitySettings,
+    PolygenicSettings,
+    ScoreDevelopment,
+    Settings,
+)
 from jobs.frame import Job
 from jobs.stages import job_named
 
@@ -36,11 +42,13 @@ def test_scores_are_summed_anew_for_other_limits_and_not_for_relatives() -> None
     assert digest(job, quality={"pass_only": False}) != digest(job)
 
 
-def test_a_chain_file_is_among_what_scores_are_made_of() -> None:
+def test_chains_and_metadata_are_among_what_scores_are_made_of() -> None:
     job = job_named("score_genomes")
-    scores = PolygenicSettings(paths=["scores/*.txt"], chains={"GRCh37": "hg19ToHg38.over.chain.gz"})
+    about = ScoreDevelopment(path="samples.csv", cohorts=["UKB"])
+    scores = PolygenicSettings(paths=["*.txt"], chains={"GRCh37": "hg19ToHg38.over.chain.gz"}, development=about)
     genomics = GenomicsSettings(paths=["a"], build="GRCh38", scores=scores)
-    assert job.raw(Settings.model_construct(genomics=genomics)) == ["scores/*.txt", "hg19ToHg38.over.chain.gz"]
+    raw = ["*.txt", "hg19ToHg38.over.chain.gz", "samples.csv"]
+    assert job.raw(Settings.model_construct(genomics=genomics)) == raw
     without = {"scores": {"paths": ["scores/*.txt"]}}
     assert digest(job, scores=scores.model_dump()) != digest(job, **without)
 

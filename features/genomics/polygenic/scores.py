@@ -19,6 +19,7 @@ from features.genomics.ancestry import check_current as check_ancestry
 from features.genomics.blocks import row_bytes, sexes_by_block
 from features.genomics.liftover import Liftover, open_liftover
 from features.genomics.polygenic.adjust import with_adjusted
+from features.genomics.polygenic.development import developed_here
 from features.genomics.polygenic.match import MATCHED, match_lines, weights_of_alt, without_unusable
 from features.genomics.polygenic.scoring_file import WRONG, read_scoring_files
 from features.genomics.polygenic.sums import means, sum_scores, weighed_variants
@@ -81,6 +82,7 @@ def score_genomes(
     raw = Location(settings.raw)
     liftovers = _liftovers(raw, wanted, genomics.build, keyer)
     names, lines = read_scoring_files(spark, raw, files, keyer, genomics.build, liftovers)
+    known = {"developed_here": developed_here(raw, wanted.development, keyer, names)} if wanted.development else {}
     matched = match_lines(lines, variants, wanted.keep_ambiguous)
     if genomics.quality:
         matched = without_unusable(matched, usable)
@@ -104,7 +106,7 @@ def score_genomes(
     finally:
         matched.unpersist()
     counts = {name: overlap.as_counts() for name, overlap in overlaps.items()}
-    return Written(tables, {"scores": counts, "left_out": sorted(set(names) - set(chosen))})
+    return Written(tables, {"scores": counts, "left_out": sorted(set(names) - set(chosen))} | known)
 
 
 def _sections(settings: Settings) -> tuple[GenomicsSettings, PolygenicSettings]:
