@@ -7,7 +7,7 @@ from jobs.script import main
 
 
 def _body(context: Context) -> Written:
-    from features.genomics.ancestry import infer_ancestry
+    from features.genomics.structure.ancestry import infer_ancestry
 
     with context.scratch("infer_ancestry") as folder:
         return infer_ancestry(context.spark, context.lake, context.runs, context.settings, context.keyer, folder)

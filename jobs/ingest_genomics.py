@@ -1,4 +1,4 @@
-"""VCF, BCF, BGEN and PLINK 1 files of the raw zone to `variants`, `genotypes` and `samples`."""
+"""VCF, BCF, BGEN, PLINK 1 and PLINK 2 files of the raw zone to `variants`, `genotypes` and `samples`."""
 
 import hashlib
 import json

@@ -7,7 +7,7 @@ from jobs.script import main
 
 
 def _body(context: Context) -> Written:
-    from features.genomics.relatives import relate_genomes
+    from features.genomics.structure.relatives import relate_genomes
 
     with context.scratch("relate_genomes") as folder:
         return relate_genomes(context.spark, context.lake, context.runs, context.settings, folder)

@@ -8,9 +8,9 @@ from features.contract.errors import ConfigError
 from features.contract.paths import Location
 from features.contract.runs import Runs
 from features.contract.settings import Settings, TaskSettings
-from features.genomics.ancestry import check_current as check_ancestry
 from features.genomics.quality_control import check_current
-from features.genomics.relatives import check_current as check_relatives
+from features.genomics.structure.ancestry import check_current as check_ancestry
+from features.genomics.structure.relatives import check_current as check_relatives
 from features.lake import read_table
 
 CLINICAL = ("persons", "observation_periods", "events")

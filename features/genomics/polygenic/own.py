@@ -15,11 +15,11 @@ from pyspark.sql import functions as sf
 
 from features.contract.errors import DataGateError
 from features.contract.settings import OwnScore
-from features.genomics.association import associate
+from features.genomics.association.associate import associate
+from features.genomics.association.clumping import clump
+from features.genomics.association.design import Outcome
 from features.genomics.blocks import flags_by_block, sexes_by_block
-from features.genomics.clumping import clump
 from features.genomics.contigs import Region
-from features.genomics.design import Outcome
 from features.genomics.polygenic.sums import sum_scores, weighed_variants
 from features.genomics.samples import KEYS
 from features.genomics.sexes import Sexes

@@ -15,7 +15,6 @@ from features.contract.persons import PersonKeyer
 from features.contract.runs import Runs
 from features.contract.schemas import ANCESTRY, POLYGENIC_SCORES, SCORE_MATCHES
 from features.contract.settings import GenomicsSettings, PolygenicSettings, Settings
-from features.genomics.ancestry import check_current as check_ancestry
 from features.genomics.blocks import row_bytes, sexes_by_block
 from features.genomics.liftover import Liftover, open_liftover
 from features.genomics.polygenic.adjust import with_adjusted
@@ -25,6 +24,7 @@ from features.genomics.polygenic.scoring_file import WRONG, read_scoring_files
 from features.genomics.polygenic.sums import means, sum_scores, weighed_variants
 from features.genomics.quality_control import check_current
 from features.genomics.sexes import Sex, Sexes
+from features.genomics.structure.ancestry import check_current as check_ancestry
 from features.lake import Written, bounded_arrow_batches, read_table, write_table
 
 log = logging.getLogger("riskloom")

@@ -17,9 +17,9 @@ from pyspark.sql import functions as sf
 from scipy.special import xlogy
 
 from features.genomics.contigs import Region
-from features.genomics.linkage import Masks, linked_pairs, ranked_by, taken
 from features.genomics.packing import MISSING, Codes
 from features.genomics.sexes import Sexes, copies
+from features.genomics.structure.linkage import Masks, linked_pairs, ranked_by, taken
 from features.genomics.summarise import region_of
 
 LARGEST_INDEX_P, SMALLEST_OTHER_P = 1e-4, 0.01

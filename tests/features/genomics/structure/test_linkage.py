@@ -10,8 +10,8 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as sf
 
-from features.genomics.linkage import LONG_RANGE, _ranked, in_long_range, linked_pairs, pruned
 from features.genomics.packing import pack
+from features.genomics.structure.linkage import LONG_RANGE, _ranked, in_long_range, linked_pairs, pruned
 
 WINDOW, R2 = 20_000, 0.2
 PEOPLE = {"a": 90, "b": 61}

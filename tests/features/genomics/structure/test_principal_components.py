@@ -8,10 +8,10 @@ import pytest
 from pyspark.sql import SparkSession
 
 from features.contract.paths import Location
-from features.genomics import tiles
 from features.genomics.packing import pack
-from features.genomics.principal_components import TOLERANCE, Axes, Passes, leading, place, standardised
-from features.genomics.tiles import write_tiles
+from features.genomics.structure import tiles
+from features.genomics.structure.principal_components import TOLERANCE, Axes, Passes, leading, place, standardised
+from features.genomics.structure.tiles import write_tiles
 
 Matrix = np.ndarray
 

@@ -18,11 +18,11 @@ from features.contract.paths import Location
 from features.contract.persons import PersonKeyer
 from features.contract.runs import Runs
 from features.contract.settings import GenomicsSettings, QualitySettings, RelativesSettings, Settings
-from features.genomics import tiles
-from features.genomics.kinship import PairCounts, _Pairs, count_pairs, kinship, opposite
 from features.genomics.quality_control import control_quality
-from features.genomics.relatives import _check, check_current, relate_genomes
-from features.genomics.tiles import Tile
+from features.genomics.structure import tiles
+from features.genomics.structure.kinship import PairCounts, _Pairs, count_pairs, kinship, opposite
+from features.genomics.structure.relatives import _check, check_current, relate_genomes
+from features.genomics.structure.tiles import Tile
 from features.lake import Written
 from tests.features.genomics.conftest import Ingest, WriteVcf, made_of
 

@@ -16,9 +16,9 @@ import pandas as pd
 from pyspark.sql import DataFrame
 
 from features.contract.errors import DataGateError
+from features.genomics.association.logistic import Logistic, logistic
+from features.genomics.association.regression import Flags, Matrix, collinear
 from features.genomics.contigs import Region
-from features.genomics.logistic import Logistic, logistic
-from features.genomics.regression import Flags, Matrix, collinear
 from features.genomics.sexes import Sex, Sexes
 
 Places = npt.NDArray[np.int64]

@@ -7,8 +7,8 @@ from pyspark.sql import SparkSession
 from scipy import stats
 
 from features.contract.errors import DataGateError
-from features.genomics.populations import Populations, check_people, classify, collected, populations
-from features.genomics.principal_components import Axes, leading, place, standardised
+from features.genomics.structure.populations import Populations, check_people, classify, collected, populations
+from features.genomics.structure.principal_components import Axes, leading, place, standardised
 
 
 def drifted(variants: int, number: int, fst: float) -> np.ndarray:

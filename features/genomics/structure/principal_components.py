@@ -19,7 +19,7 @@ from pyspark.sql.pandas.types import from_arrow_schema
 
 from features.contract.paths import Location
 from features.genomics.packing import MISSING, Codes, unpack
-from features.genomics.tiles import Tile, read_tile, tiles_of
+from features.genomics.structure.tiles import Tile, read_tile, tiles_of
 
 log = logging.getLogger("riskloom")
 TOLERANCE = 1e-5

@@ -18,7 +18,7 @@ from pyspark.sql import functions as sf
 
 from features.contract.paths import Location
 from features.genomics.packing import MISSING, Codes, unpack
-from features.genomics.tiles import Tile, read_tile, tiles_of
+from features.genomics.structure.tiles import Tile, read_tile, tiles_of
 
 Counts = npt.NDArray[np.float64]
 

@@ -18,14 +18,23 @@ from pyspark.sql import functions as sf
 from pyspark.sql.pandas.types import from_arrow_schema
 from scipy.special import ndtr, stdtr
 
+from features.genomics.association.design import Cohort, Design, Outcome, Places, cohort_of, design_of
+from features.genomics.association.logistic import Logistic
+from features.genomics.association.regression import (
+    Alts,
+    Flags,
+    Matrix,
+    Moments,
+    NoResult,
+    least_squares,
+    moments,
+    projection,
+)
 from features.genomics.blocks import dosage_rows, packed_rows
 from features.genomics.contigs import Region
-from features.genomics.design import Cohort, Design, Outcome, Places, cohort_of, design_of
 from features.genomics.dosages import MISSING as NO_DOSAGE
 from features.genomics.dosages import or_called
-from features.genomics.logistic import Logistic
 from features.genomics.packing import MISSING, unpack
-from features.genomics.regression import Alts, Flags, Matrix, Moments, NoResult, least_squares, moments, projection
 from features.genomics.sexes import Sexes
 from features.genomics.summarise import place_of_key, region_of
 

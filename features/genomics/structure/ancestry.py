@@ -26,14 +26,14 @@ from features.genomics.contigs import AUTOSOME
 from features.genomics.counts import count_calls
 from features.genomics.current import check_made
 from features.genomics.draw import drawn
-from features.genomics.linkage import in_long_range, pruned
-from features.genomics.populations import Classified, check_people, collected, populations
-from features.genomics.principal_components import SMALLEST_SHARE, Axes, Passes
 from features.genomics.quality_control import check_current as check_quality
-from features.genomics.relatives import check_current as check_relatives
 from features.genomics.sample_table import read_values
 from features.genomics.samples import KEYS
-from features.genomics.tiles import tiles_of, write_tiles
+from features.genomics.structure.linkage import in_long_range, pruned
+from features.genomics.structure.populations import Classified, check_people, collected, populations
+from features.genomics.structure.principal_components import SMALLEST_SHARE, Axes, Passes
+from features.genomics.structure.relatives import check_current as check_relatives
+from features.genomics.structure.tiles import tiles_of, write_tiles
 from features.lake import Written, read_table, read_version, write_table
 
 log = logging.getLogger("riskloom")

@@ -14,10 +14,10 @@ from features.genomics.blocks import rows_by_block
 from features.genomics.contigs import AUTOSOME
 from features.genomics.current import check_made
 from features.genomics.draw import drawn
-from features.genomics.families import families
-from features.genomics.kinship import Relation, related_pairs, relation
 from features.genomics.quality_control import check_current as check_quality
-from features.genomics.tiles import numbered, tiles_of, write_tiles
+from features.genomics.structure.families import families
+from features.genomics.structure.kinship import Relation, related_pairs, relation
+from features.genomics.structure.tiles import numbered, tiles_of, write_tiles
 from features.lake import Written, read_table, read_version, write_table
 
 log = logging.getLogger("riskloom")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from features.genomics.regression import Alts, Flags, Matrix, inverses
+from features.genomics.association.regression import Alts, Flags, Matrix, inverses
 
 MOST_STEPS, MOST_FIRTH_STEPS = 15, 100
 CONVERGED, FIRTH_CONVERGED = 1e-9, 1e-10

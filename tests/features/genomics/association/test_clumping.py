@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 from scipy.special import xlogy
 
-from features.genomics.clumping import clump, likeliest
+from features.genomics.association.clumping import clump, likeliest
 from features.genomics.contigs import Region, region
 from features.genomics.packing import pack
 

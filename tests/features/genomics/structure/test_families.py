@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pyspark.sql import SparkSession
 
-from features.genomics.families import families, unrelated
+from features.genomics.structure.families import families, unrelated
 
 SCHEMA = "person_key_1 string, usable_1 boolean, person_key_2 string, usable_2 boolean"
 
