@@ -19,9 +19,9 @@ from features.lake import spark_session, stop_spark
 from features.quality import Balance
 from jobs.frame import Job, Summary, run_job
 
-console = Console(stderr=True)
+console = Console(stderr=True, emoji=False)
 # Answers that somebody asked for, to be piped on.
-answers = Console()
+answers = Console(emoji=False)
 
 ConfigOption = Annotated[str, typer.Option("--config", help="YAML file, or the name of a shipped one.")]
 RawOption = Annotated[str | None, typer.Option("--raw", help="Raw zone: a path or an hdfs:// URI.")]

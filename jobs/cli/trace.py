@@ -42,7 +42,7 @@ def trace(
         elif lake is not None:
             key = key_of(key, config, lake) if person else key
             # Digests must stay whole, to be copied: no wrapping to the terminal.
-            Console(width=WIDEST_LINE).print(origins(Location.parse(lake), key))
+            Console(width=WIDEST_LINE, emoji=False).print(origins(Location.parse(lake), key))
         else:
             raise ConfigError("trace: give --lake to trace a person, or --raw and --config to resolve a digest")
     except RiskloomError as error:

@@ -17,12 +17,14 @@ from pathlib import Path
 
 import psutil
 import pytest
+import typer
 
-from features.contract.errors import ExitCode
+from features.contract.errors import ConfigError, ExitCode
 from features.contract.paths import Location
 from features.contract.runs import Runs
 from features.lake import newest_version
 from features.simulation.bgzip import bgzip
+from jobs.script import fail
 from tests.command import REPOSITORY, RISKLOOM, bare_environment, published, riskloom, sorted_rows
 from tests.planted import leaks
 
@@ -206,3 +208,9 @@ def test_a_stage_killed_between_its_tables_leaves_the_published_ones_and_runs_ag
     for table in ("series", "images", "quarantine/ingest_imaging"):
         mended, whole = (sorted_rows(published(where, table)) for where in (lake, fresh.lake))
         assert mended == whole, table
+
+
+def test_the_number_of_a_line_is_no_emoji(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit):
+        fail(ConfigError("conf/demo.yaml:100: tasks: unknown key"))
+    assert "conf/demo.yaml:100: tasks" in capsys.readouterr().err
