@@ -12,10 +12,10 @@ from features.contract.persons import PersonKeyer
 from features.contract.settings import GenomicsSettings
 from features.genomics.clean import Rule
 from features.genomics.counts import COUNTS, count_calls, members
-from features.genomics.earlier import Earlier
+from features.genomics.earlier import Earlier, OutdatedError
 from features.genomics.packing import pack
 from features.genomics.sexes import Sexes
-from features.genomics.summarise import region_of
+from features.genomics.summarise import place_of_key, region_of
 from features.quality import Balance
 
 SECTION = "genomics.jointly_called"
@@ -66,13 +66,16 @@ def check_nothing_refused(
 
 
 def contigs_by_block(accepted: DataFrame, joint: set[str], earlier: Earlier | None) -> dict[str, list[str]]:
-    """The contigs of which each of these blocks has sites."""
+    """The contigs of which each of these blocks has sites. OutdatedError where one has more of a contig than it
+    had: what was filled in for it there may now be called."""
     found = {
         block: set(earlier.blocks[block]["contigs"]) for block in joint if earlier and block in earlier.blocks
     }
     rows = accepted.filter(sf.col("sample_block").isin(*joint)).select("sample_block", "contig").distinct()
-    for row in rows.collect() if joint else ():
-        found.setdefault(row["sample_block"], set()).add(row["contig"])
+    for block, contig in rows.collect() if joint else ():
+        if earlier and contig in earlier.blocks.get(block, {}).get("contigs", ()):
+            raise OutdatedError(f"more of contig {contig} has come of people of whom what was absent there is REF")
+        found.setdefault(block, set()).add(contig)
     return {block: sorted(contigs) for block, contigs in found.items()}
 
 
@@ -83,25 +86,28 @@ def with_reference_calls(
     build: str,
     earlier: Earlier | None,
 ) -> DataFrame:
-    """`accepted` with a row of REF calls for each site that one of these blocks lacks, on a contig of which it has
-    some: a chromosome whose file has not come is missing."""
+    """`accepted` with a row of REF calls for each variant that one of these blocks lacks, on a contig of which it
+    has some: a chromosome whose file has not come is missing. So is another ALT of a site where somebody in the
+    block is not called."""
     if not contigs:
         return accepted
     spark = accepted.sparkSession
     rows = [(block, list(names), *_all_reference(sexes[block])) for block, names in contigs.items()]
     counts = ", ".join(f"{name} bigint" for name in COUNTS)
     blocks = spark.createDataFrame(rows, f"sample_block string, contigs array<string>, calls binary, {counts}")
-    placed, present = accepted.select("variant_key", "contig", "position"), accepted.select(*_ROW)
+    placed, present = accepted.select("variant_key", *_PLACE), accepted.select(*_ROW, "n_missing")
     if earlier:
         placed, present = earlier.with_descriptions(placed), earlier.with_calls(present)
     pairs = placed.distinct().join(sf.broadcast(blocks.select("sample_block", "contigs")))
     wanted = pairs.filter(sf.array_contains("contigs", sf.col("contig"))).drop("contigs")
-    lacking = wanted.join(present, list(_ROW), "left_anti").withColumn("region", region_of(build))
-    filled = lacking.join(sf.broadcast(blocks.drop("contigs")), "sample_block").drop("contig", "position")
+    uncalled = present.filter("n_missing > 0").withColumns(place_of_key()).select("sample_block", *_PLACE)
+    lacking = wanted.join(present, list(_ROW), "left_anti").join(uncalled, ["sample_block", *_PLACE], "left_anti")
+    filled = lacking.withColumn("region", region_of(build)).drop(*_PLACE)
+    filled = filled.join(sf.broadcast(blocks.drop("contigs")), "sample_block")
     return accepted.unionByName(filled, allowMissingColumns=True)
 
 
-_ROW = ("variant_key", "sample_block")
+_ROW, _PLACE = ("variant_key", "sample_block"), ("contig", "position")
 
 
 def _all_reference(sexes: Sexes) -> list[bytearray | int]:

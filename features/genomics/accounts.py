@@ -16,6 +16,7 @@ from features.quality import Balance
 
 log = logging.getLogger("riskloom")
 MOST_REFERENCE_MISMATCHES = 0.1
+MOST_ABSENT = 0.1
 
 
 def count_lines(found: DataFrame, doubles: DataFrame, digests: list[str]) -> dict[str, Balance]:
@@ -97,6 +98,8 @@ def _blocks(
     for block, files in batch.files_by_block().items():
         have = by_block.get(block, 0)
         absent = number - sum(balances[digest].used for digest in files)
+        if block in batch.roster.people and number - have > MOST_ABSENT * number:
+            _tell_of_absent(files[0], batch.sizes[block], number - have, number)
         found[block] = {
             "samples": batch.sizes[block],
             "files": files,
@@ -107,6 +110,15 @@ def _blocks(
             "absent_is_reference": absent - (number - have),
         }
     return found
+
+
+def _tell_of_absent(file: str, people: int, absent: int, variants: int) -> None:
+    log.warning(
+        "the %d people of file %s have no line of %d of %d variants, which are missing in them: bring the files "
+        "of their other chromosomes before qc_genomes, or, if all were called together, name theirs in "
+        "genomics.jointly_called",
+        *(people, file, absent, variants),
+    )
 
 
 def _of_other_sex(samples: DataFrame) -> int:

@@ -8,6 +8,7 @@ or changed, a sex was corrected, a new file has variants that count before those
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
@@ -93,7 +94,7 @@ def open_earlier(
     made = runs.publisher(GENOTYPES.path)
     if made is None:
         return None
-    if reason := _outdated(made.counts, basis, files, keyer):
+    if reason := outdated(made.counts, basis, files, keyer):
         log.info("all genomes are read anew: %s", reason)
         return None
     variants, genotypes, samples = (
@@ -103,7 +104,8 @@ def open_earlier(
     return Earlier(variants, genotypes, samples, versions, made.counts)
 
 
-def _outdated(counts: Mapping[str, Any], basis: str, files: Sequence[FileStat], keyer: PersonKeyer) -> str | None:
+def outdated(counts: Mapping[str, Any], basis: str, files: Sequence[FileStat], keyer: PersonKeyer) -> str | None:
+    """Why what a run with these counts wrote does not hold; None where it does."""
     if counts.get("basis") != basis:
         return "other settings, another key, reference or genes, or another Riskloom"
     now, before = file_stats(files, keyer), counts["files"]
@@ -111,11 +113,17 @@ def _outdated(counts: Mapping[str, Any], basis: str, files: Sequence[FileStat], 
         return f"{len(gone)} files are no longer there, {gone[0]} among them"
     if changed := [digest for digest, stat in before.items() if now[digest] != stat]:
         return f"{len(changed)} files have changed, {changed[0]} among them"
-    # The files of a fileset have one name but for its end, and one that comes later changes what the others are.
-    stems = {keyer.path_digest(file.path): file.path.rpartition(".")[0] for file in files}
-    if {stems[digest] for digest in now if digest not in before} & {stems[digest] for digest in before}:
+    paths = {keyer.path_digest(file.path): file.path for file in files}
+    names = {name for digest in before for name in (paths[digest], _stem(paths[digest]))}
+    if any(_stem(paths[digest]) in names for digest in now if digest not in before):
         return "a new file has the name of an earlier one, but for its end"
     return None
+
+
+def _stem(path: str) -> str:
+    """What the names of a fileset's files share; one may be nothing else. One that comes later changes what the
+    others are."""
+    return str(PurePosixPath(path).with_suffix(""))
 
 
 def check_order(

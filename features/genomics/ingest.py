@@ -91,7 +91,7 @@ def _ingest(
     joint = jointly_called(files, genomics, keyer, batch.files_by_block())
     if earlier:
         earlier.check_joint(joint)
-        log.info("%d files are new beside %d that were read earlier", len(new), len(earlier.files))
+        log.info("new files: %d; read earlier, and not again: %d", len(new), len(earlier.files))
         if not new:
             return Written(earlier.versions, dict(earlier.counts))
     order = {keyer.path_digest(path): number for number, path in enumerate(sorted(file.path for file in files))}

@@ -15,10 +15,11 @@ from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
 from features.contract.errors import ConfigError, DataGateError
-from features.contract.paths import Location
+from features.contract.paths import FileStat, Location
 from features.contract.persons import PersonKeyer
 from features.contract.runs import Run, Runs
 from features.contract.settings import GenomicsSettings, SampleSexes, Settings
+from features.genomics.earlier import file_stats, outdated
 from features.genomics.ingest import ingest_genomics
 from features.genomics.packing import unpack
 from features.lake import Written, data_files
@@ -150,10 +151,13 @@ def write_sexes(raw: Path, men: Sequence[str] = (*BATCH_A[:3], *BATCH_B[4:])) ->
 def test_a_new_batch_of_samples_is_a_new_block(raw: Path, new_lake: NewLake, later: str) -> None:
     write_vcf, lake = writer(raw), new_lake()
     write_sexes(raw)
-    write_vcf("a.vcf", BATCH_A, [*records(BATCH_A, SITES[:9], 1), alone("2 900", BATCH_A)])
+    batches = [[*people, "nobody", f"{people[0]}-02"] for people in (BATCH_A, BATCH_B)]
+    first_lines, second_lines = records(batches[0], SITES[:9], 1), records(batches[1], SITES[2:], 2)
+    write_vcf("a.vcf", batches[0], [*first_lines, alone("2 900", batches[0]), "2 950 . A C . . . GT 0/1"])
     first = lake.ingest(SEXED)
-    write_vcf(later, BATCH_B, [*records(BATCH_B, SITES[2:], 2), alone("2 800", BATCH_B)])
+    write_vcf(later, batches[1], [*second_lines, alone("2 800", batches[1]), "2 950 . A C . . . GT 0/1"])
     second = lake.ingest(SEXED)
+    assert (second.counts["samples_refused"], second.counts["samples_merged"]) == (2, 2)
     assert kept(lake, first, second)
     tables = rebuilt(new_lake, lake, second, SEXED)
     assert set(tables["samples"]["sex"]) == {"male", "female"}
@@ -197,6 +201,7 @@ def test_where_new_files_change_what_stands_all_are_read_anew(
     caplog.set_level(logging.INFO, "riskloom")
     write_vcf, lake = writer(raw), new_lake()
     write_sexes(raw)
+    write_vcf("a0.vcf", BATCH_A, records(BATCH_A, SITES[10:], 1))
     write_vcf("a5.vcf", BATCH_A, records(BATCH_A, SITES[:6], 1))
     write_vcf("b.vcf", BATCH_B, records(BATCH_B, SITES, 2))
     lake.ingest(SEXED)
@@ -216,6 +221,9 @@ def test_where_new_files_change_what_stands_all_are_read_anew(
     reason(f"1 files have changed, {keyer.path_digest('a1.vcf')} among them")
     (raw / "a1.vcf").unlink()
     reason(f"1 files are no longer there, {keyer.path_digest('a1.vcf')} among them")
+    joint = SEXED.model_copy(update={"jointly_called": ["b.vcf"]})
+    reason("other batches are said to be called jointly", joint)
+    reason("other batches are said to be called jointly")
     write_sexes(raw, BATCH_A)
     reason(r"the record has another sex now of 10 samples that were ingested earlier")
     (raw / "b.bcf").write_text((raw / "a5.vcf").read_text())
@@ -355,3 +363,48 @@ def test_a_batch_is_called_jointly_as_a_whole(raw: Path, new_lake: NewLake, keye
         new_lake().ingest(PLAIN.model_copy(update={"jointly_called": ["a1*"]}))
     with pytest.raises(ConfigError, match=r"no file of genomics.paths matches c\*"):
         new_lake().ingest(PLAIN.model_copy(update={"jointly_called": ["a*", "c*"]}))
+
+
+def test_who_is_not_called_at_a_place_is_not_taken_for_reference_there(raw: Path, new_lake: NewLake) -> None:
+    write_vcf, lake = writer(raw), new_lake()
+    write_vcf("a.vcf", BATCH_A[:1], ["1 200 . A G,T . . . GT 1/2", "1 300 . A G,T . . . GT 1/2"])
+    people = BATCH_B[:2]
+    write_vcf("b.vcf", people, ["1 200 . A G . . . GT 0/1 ./.", "1 300 . A G . . . GT 0/1 0/0"])
+    joint = PLAIN.model_copy(update={"jointly_called": ["*"]})
+    variants = lake.tables(lake.ingest(joint))["variants"].set_index("variant_key")
+    assert variants.loc["GRCh38:1:200:A:T", ["n_hom_ref", "n_missing"]].tolist() == [0, 2]
+    assert variants.loc["GRCh38:1:300:A:T", ["n_hom_ref", "n_missing"]].tolist() == [2, 0]
+
+
+def test_dosages_of_earlier_files_count(raw: Path, new_lake: NewLake) -> None:
+    write_vcf, lake = writer(raw), new_lake()
+    dosed = PLAIN.model_copy(update={"dosages": "DS"})
+    for name, people, at in (("a.vcf", BATCH_A, 100), ("b.vcf", BATCH_B, 101), ("c.vcf", BATCH_A, 102)):
+        calls = [f"0/1:{(number + at % 7) % 5 / 4}" for number in range(len(people))]
+        lines = [
+            f"1 {place} . A C . . . GT:DS {' '.join(calls)}" for place in (100 if at < 102 else 300, at + 100)
+        ]
+        write_vcf(name, people, lines)
+        written = lake.ingest(dosed)
+    tables = rebuilt(new_lake, lake, written, dosed)
+    assert tables["variants"]["mach_r2"].notna().sum() > 2
+    assert len({run.counts["samples"] for run in lake.rows}) == 2
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later", "related"),
+    [
+        ("c.bgen", "c.sample", True),
+        ("c.bin", "c.bin.sample", True),
+        ("nodot", "nodot.sample", True),
+        ("batch.1/one", "batch.1/other", False),
+        ("one", "other", False),
+        ("chr1.vcf.gz", "chr2.vcf.gz", False),
+    ],
+)
+def test_a_file_that_comes_later_to_a_fileset_makes_it_another(
+    keyer: PersonKeyer, earlier: str, later: str, related: bool
+) -> None:
+    files = [FileStat(path, 1, 1) for path in (earlier, later)]
+    counts = {"basis": "b", "files": file_stats(files[:1], keyer)}
+    assert (outdated(counts, "b", files, keyer) is not None) == related
