@@ -70,21 +70,9 @@ def check_task(settings: Settings, task: TaskSettings) -> None:
         )
     if features.genomics and features.genomics.scores and not (settings.genomics and settings.genomics.scores):
         raise ConfigError(f"{where}.features.genomics.scores: set genomics.scores, which names the scoring files")
-    if features.genomics and features.genomics.own_score:
-        _check_own_score(task, where)
     if task.split.relatives_together and not (settings.genomics and settings.genomics.relatives):
         raise ConfigError(
             f"{where}.split.relatives_together: set genomics.relatives, by which relatives are found"
         )
     if task.outcome.genes and not named:
         raise ConfigError(f"{where}.outcome.genes: set genomics.gene_field or genomics.genes, which name them")
-
-
-def _check_own_score(task: TaskSettings, where: str) -> None:
-    if task.outcome.kind != "binary":
-        raise ConfigError(f"{where}.features.genomics.own_score: it is made of a binary outcome; leave it out")
-    if task.split.folds:
-        raise ConfigError(
-            f"{where}.features.genomics.own_score: it is made of everyone in train, with split.folds these are "
-            "people too on whom a fold is judged; leave one of them out"
-        )

@@ -548,6 +548,19 @@ class TaskSettings(Section):
         return self
 
     @model_validator(mode="after")
+    def _own_score_is_of_train(self) -> Self:
+        if self.features.genomics and self.features.genomics.own_score:
+            where = "features.genomics.own_score:"
+            if self.outcome.kind != "binary":
+                raise ValueError(f"{where} it is made of a binary outcome; leave it out")
+            if self.split.folds:
+                raise ValueError(
+                    f"{where} it is made of everyone in train, with split.folds these are people too on whom a "
+                    "fold is judged; leave one of them out"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _search_fits_the_model(self) -> Self:
         for key, value in _tried(self):
             try:

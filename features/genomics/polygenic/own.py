@@ -5,6 +5,7 @@ too much. So the training people are of PARTS parts, each of which is scored by 
 everyone else by what was found in all of them: nobody's own outcome is in a score of theirs.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -25,6 +26,7 @@ from features.genomics.samples import KEYS
 from features.genomics.sexes import Sexes
 from features.genomics.summarise import region_of
 
+log = logging.getLogger("riskloom")
 OWN_SCORE = "own_score"
 PARTS = 5
 SECTION = "features.genomics.own_score"
@@ -68,12 +70,15 @@ class OwnScores:
 
 def own_scores(people: DataFrame, genomes: Genomes, wanted: OwnScore) -> OwnScores:
     """Scores of everyone from `people`, those in training: `person_key, outcome` (0 or 1), `covariates` (array of
-    double) and `part` (0 to PARTS - 1). DataGateError where a fit finds no variant.
+    double) and `part` (0 to PARTS - 1). Of whom not all covariates are known takes part in no fit, but is scored
+    as one of the part. DataGateError where a fit finds no variant, or cannot be made.
 
-    It takes PARTS + 1 scans of the packed calls, and one more to score.
+    It takes PARTS + 1 scans of the packed calls, and one more to score: evaluate `totals`, too, in
+    `bounded_arrow_batches`.
     """
     sexes = sexes_by_block(genomes.every_sample)
-    training = genomes.samples.select(*KEYS, "person_key").join(people, "person_key").persist()
+    known = people.filter(sf.col("covariates").isNotNull() & ~sf.exists("covariates", sf.isnull))
+    training = genomes.samples.select(*KEYS, "person_key").join(known, "person_key").persist()
     try:
         fits = [_fit(training, genomes, sexes, wanted, number) for number in range(PARTS + 1)]
     finally:
@@ -98,7 +103,10 @@ def _fit(
     chosen = training.filter(sf.col("part") != number)
     usable = genomes.variants.select("variant_key", "contig", "position", "alt")
     calls = genomes.genotypes.join(usable.select("variant_key"), "variant_key", "left_semi")
-    found = associate(calls, chosen, sexes, genomes.build, Outcome.BINARY)
+    try:
+        found = associate(calls, chosen, sexes, genomes.build, Outcome.BINARY)
+    except DataGateError as error:
+        raise DataGateError(f"{SECTION}: in {_in_words(number)}: {error}") from None
     small = found.filter(sf.col("p") <= wanted.largest_p).join(usable, "variant_key").persist()
     try:
         marked = genomes.every_sample.join(chosen.select(*KEYS, sf.lit(True).alias("chosen")), KEYS, "left")
@@ -106,7 +114,15 @@ def _fit(
         limits = wanted.largest_p, wanted.largest_p, wanted.most_r2, wanted.kilobases
         clumps = clump(small.select(*_PLACED, "p"), calls, people, sexes, genomes.build, *limits)
         index = clumps.select(sf.col("index_key").alias("variant_key")).distinct()
-        return _weights(number, small.join(index, "variant_key").orderBy("variant_key").collect(), wanted)
+        rows = small.join(index, "variant_key").orderBy("variant_key").collect()
+        if not rows:
+            smallest = found.agg(sf.min("p")).collect()[0][0]
+            raise DataGateError(
+                f"{SECTION}: in {_in_words(number)} no variant has a p of {wanted.largest_p:g} or less, the "
+                f"smallest is {smallest}; raise largest_p, or leave the score out"
+            )
+        log.info("own score: %d variants stand for what goes with the outcome in %s", len(rows), _in_words(number))
+        return _weights(number, rows)
     finally:
         small.unpersist()
 
@@ -114,13 +130,12 @@ def _fit(
 _PLACED = ("variant_key", "contig", "position")
 
 
-def _weights(number: int, rows: Sequence[Row], wanted: OwnScore) -> pa.Table:
-    if not rows:
-        who = "the training people" if number == PARTS else f"four fifths ({number + 1}) of the training people"
-        raise DataGateError(
-            f"{SECTION}: in {who} no variant has a p of {wanted.largest_p:g} or less; raise largest_p, or leave "
-            "the score out"
-        )
+def _in_words(number: int) -> str:
+    everyone = "the training people"
+    return everyone if number == PARTS else f"{everyone} without part {number + 1} of {PARTS}"
+
+
+def _weights(number: int, rows: Sequence[Row]) -> pa.Table:
     named = zip(WEIGHTS.names[1:], ("variant_key", "alt", "n", "beta", "se", "p"), strict=True)
     columns = {name: [row[column] for row in rows] for name, column in named}
     return pa.Table.from_pydict({"fit": [number] * len(rows)} | columns, schema=WEIGHTS)

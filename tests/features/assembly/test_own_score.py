@@ -3,24 +3,34 @@
 import hashlib
 from collections.abc import Callable, Iterator, Set
 from datetime import UTC, date, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from pyspark.sql import SparkSession
+from pydantic import ValidationError
+from pyspark.sql import DataFrame, SparkSession
 
 from features.assembly import build_features, own_score
-from features.contract.errors import ConfigError
+from features.assembly.inputs import EVERY_SAMPLE, Inputs
+from features.assembly.study import Study
 from features.contract.manifest import own_score_path, read_manifest
 from features.contract.paths import Location
 from features.contract.runs import Run, Runs, append_run, open_delta
-from features.contract.schemas import EVENTS, GENOTYPES, OBSERVATION_PERIODS, PERSONS, SAMPLES, VARIANTS
+from features.contract.schemas import (
+    ANCESTRY,
+    EVENTS,
+    FAMILIES,
+    GENOTYPES,
+    OBSERVATION_PERIODS,
+    PERSONS,
+    SAMPLES,
+    VARIANTS,
+)
 from features.contract.settings import Settings
 from features.genomics.polygenic import own
 from features.lake import Written
-from tests.features.assembly.rows import event, key, pack, period, person, write
+from tests.features.assembly.rows import INDEX, event, frame, key, pack, period, person, write
 
 PEOPLE = [f"p{i:03d}" for i in range(300)]
 GENOMES = PEOPLE[:250]
@@ -148,10 +158,60 @@ def test_only_outcomes_in_train_make_the_score(made: Made, make: Callable[[Set[s
         ("split", {"folds": 3}, "own_score: it is made of everyone in train"),
     ],
 )
-def test_where_it_would_mislead_there_is_none(
-    spark: SparkSession, tmp_path: Path, section: str, change: dict[str, Any], told: str
-) -> None:
+def test_where_it_would_mislead_there_is_none(section: str, change: dict[str, Any], told: str) -> None:
     task = SETTINGS["tasks"][0]
-    settings = Settings.model_validate(SETTINGS | {"tasks": [task | {section: task[section] | change}]})
-    with pytest.raises(ConfigError, match=told):
-        build_features(spark, Location.parse(str(tmp_path)), Runs(()), settings)
+    with pytest.raises(ValidationError, match=told):
+        Settings.model_validate(SETTINGS | {"tasks": [task | {section: task[section] | change}]})
+
+
+def test_families_are_of_one_part_and_genes_of_the_outcome_have_none(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is handed on: a gene that defines the outcome must not leak into it, nor a sibling's outcome."""
+    task = SETTINGS["tasks"][0] | {"split": {"relatives_together": True}}
+    task["outcome"] = {"name": "ill", "kind": "binary", "genes": ["TP53"], "horizon_days": 100}
+    genomics = {
+        "paths": [],
+        "build": "GRCh38",
+        "gene_field": "GENE",
+        "relatives": {},
+        "ancestry": {},
+    }
+    settings = Settings.model_validate(SETTINGS | {"genomics": genomics, "tasks": [task]})
+    people = PEOPLE[:60]
+    of_three = [(n, people[i // 3 * 3]) for i, n in enumerate(people)]
+    kin = [{"person_key": key(n), "family": key(first), "unrelated": False} for n, first in of_three]
+    placed = [{"person_key": key(n), "components": [1.0, 2.0], "reference": False} for n in people[1:]]
+    variants = [{"variant_key": gene or "none", "gene": gene} for gene in ("TP53", "EGFR", None)]
+    described = [person(n, None if n == people[2] else date(1950, 1, 1)) for n in people]
+    frames = {
+        "persons": frame(spark, PERSONS, described),
+        "variants": frame(spark, VARIANTS, variants),
+        "genotypes": frame(spark, GENOTYPES, []),
+        "samples": frame(spark, SAMPLES, []),
+        EVERY_SAMPLE: frame(spark, SAMPLES, [{"sample_block": "b", "sample_index": 0, "sex": "unknown"}]),
+        "families": frame(spark, FAMILIES, kin),
+        "ancestry": frame(spark, ANCESTRY, placed),
+    }
+    given = {}
+
+    def fits(training: DataFrame, genomes: own.Genomes, _: object) -> own.OwnScores:
+        given["people"] = training.toPandas().set_index("person_key")
+        given["variants"] = {row["variant_key"] for row in genomes.variants.collect()}
+        return own.OwnScores(spark.range(1).toDF("total"), own.WEIGHTS.empty_table())
+
+    monkeypatch.setattr(own_score, "own_scores", fits)
+    rows = [(key(n), INDEX, "held_out" if n == people[5] else "train", 1) for n in people]
+    cohort = spark.createDataFrame(rows, "person_key string, index_time timestamp, split string, y_ill int")
+    lake, inputs = Location("file:///lake"), Inputs(frames, {})
+    study = Study(spark, lake, settings, settings.task("risk"), inputs, lambda frame: frame)
+    own_score.with_own_score(study, cohort)
+    assert given["variants"] == {"EGFR", "none"}
+    found = given["people"]
+    assert set(found.index) == {key(n) for n in people if n != people[5]}
+    parts = [{found.loc[key(n), "part"] for n in people[i : i + 3] if n != people[5]} for i in range(0, 60, 3)]
+    assert all(len(part) == 1 for part in parts) and len(set.union(*parts)) == own_score.PARTS
+    known = found.loc[[key(n) for n in people[6:]], "covariates"]
+    assert {tuple(c[1:]) for c in known} == {(0.0, 1.0, 2.0)}
+    assert found.loc[key(people[0]), "covariates"] is None  # not placed among ancestries
+    assert not pd.notna(found.loc[key(people[2]), "covariates"][0])  # born nobody knows when

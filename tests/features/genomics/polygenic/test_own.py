@@ -162,5 +162,5 @@ def test_nobodys_outcome_is_in_their_own_score(
 
 
 def test_where_nothing_goes_with_the_outcome_there_is_no_score(study: Study, keyer: PersonKeyer) -> None:
-    with pytest.raises(DataGateError, match=r"no variant has a p of 1e-30 or less; raise largest_p"):
+    with pytest.raises(DataGateError, match=r"of 1e-30 or less, the smallest is \d\.\d+e-\d+; raise largest_p"):
         study.scores(keyer, OwnScore(largest_p=1e-30))
