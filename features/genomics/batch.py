@@ -1,6 +1,5 @@
 """Whose genomes the new files hold: their blocks and sexes, beside those of everyone who was genotyped earlier."""
 
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,7 +19,6 @@ from features.genomics.formats.header import Header
 from features.genomics.roster import NOBODY, Roster, read_roster
 from features.genomics.sexes import Sex, Sexes, of_people, read_sexes
 
-log = logging.getLogger("riskloom")
 WHO = ("sample_block", "sample_index", "person_key", "sex")
 
 

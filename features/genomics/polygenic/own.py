@@ -24,7 +24,8 @@ from features.genomics.contigs import Region
 from features.genomics.polygenic.sums import sum_scores, weighed_variants
 from features.genomics.samples import KEYS
 from features.genomics.sexes import Sexes
-from features.genomics.summarise import region_of
+from features.genomics.summarise import place_of_key, region_of
+from features.lake import broadcast_if_few
 
 log = logging.getLogger("riskloom")
 OWN_SCORE = "own_score"
@@ -79,8 +80,10 @@ def own_scores(people: DataFrame, genomes: Genomes, wanted: OwnScore) -> OwnScor
     sexes = sexes_by_block(genomes.every_sample)
     known = people.filter(sf.col("covariates").isNotNull() & ~sf.exists("covariates", sf.isnull))
     training = genomes.samples.select(*KEYS, "person_key").join(known, "person_key").persist()
+    usable = broadcast_if_few(genomes.variants.select("variant_key"), genomes.variants.count())
+    calls = genomes.genotypes.join(usable, "variant_key", "left_semi")
     try:
-        fits = [_fit(training, genomes, sexes, wanted, number) for number in range(PARTS + 1)]
+        fits = [_fit(training, calls, genomes, sexes, wanted, number) for number in range(PARTS + 1)]
     finally:
         training.unpersist()
     weights = pa.concat_tables(fits)
@@ -97,12 +100,16 @@ def own_scores(people: DataFrame, genomes: Genomes, wanted: OwnScore) -> OwnScor
 
 
 def _fit(
-    training: DataFrame, genomes: Genomes, sexes: Mapping[str, Sexes], wanted: OwnScore, number: int
+    training: DataFrame,
+    calls: DataFrame,
+    genomes: Genomes,
+    sexes: Mapping[str, Sexes],
+    wanted: OwnScore,
+    number: int,
 ) -> pa.Table:
     """WEIGHTS of the training people without the part of this number; PARTS is nobody's."""
     chosen = training.filter(sf.col("part") != number)
     usable = genomes.variants.select("variant_key", "contig", "position", "alt")
-    calls = genomes.genotypes.join(usable.select("variant_key"), "variant_key", "left_semi")
     try:
         found = associate(calls, chosen, sexes, genomes.build, Outcome.BINARY)
     except DataGateError as error:
@@ -145,7 +152,7 @@ def _of_alt(weights: pa.Table, genomes: Genomes) -> DataFrame:
     """`score, variant_key, weights` of 0, 1 and 2 ALTs and `haploid` ones of 0 and 1."""
     told = weights.select(["fit", "variant_key", "weight"]).to_pandas()
     rows = genomes.variants.sparkSession.createDataFrame(told, "fit int, variant_key string, weight double")
-    placed = rows.join(genomes.variants.select(*_PLACED), "variant_key")
+    placed = rows.withColumns(place_of_key())
     one, zero = sf.col("weight"), sf.lit(0.0)
     of_man = sf.when(region_of(genomes.build) == Region.X, 2 * one).otherwise(one)
     return placed.select(
