@@ -43,6 +43,17 @@ RUNS = Table(
     {"known_status": "status IN ('succeeded', 'failed')"},
 )
 
+_SPREAD = pa.struct(
+    [
+        *((name, pa.int64()) for name in ("n", "sum", "square_sum", "min", "max")),
+        ("mean", pa.float64()),
+        ("sd", pa.float64()),
+    ]
+)
+_READS = pa.struct([*((name, pa.int64()) for name in ("n", "alt", "total")), ("alt_share", pa.float64())])
+_MEASURES = [("dp", _SPREAD, True), ("gq", _SPREAD, True), ("het_reads", _READS, True)]
+"""Of depths and qualities, and of the reads of heterozygous calls."""
+
 VARIANTS = Table(
     "variants",
     _schema(
@@ -70,6 +81,9 @@ VARIANTS = Table(
         ("mean_excess", pa.float64(), True),
         ("mach_r2", pa.float64(), True),
         ("impute_info", pa.float64(), True),
+        ("info", pa.map_(pa.string(), pa.list_(pa.float64())), True),
+        ("info_text", pa.map_(pa.string(), pa.list_(pa.string())), True),
+        *_MEASURES,
     ),
     {"one_based": "position >= 1", "counts": "allele_count <= allele_number"},
 )
@@ -94,6 +108,14 @@ GENOTYPES = Table(
         ("dosage_square_sum", pa.int64(), True),
         ("dosage_excess_sum", pa.int64(), True),
         ("dosage_variance", pa.int64(), True),
+        *(
+            (f"{key}_{part}", pa.int64(), True)
+            for key in ("dp", "gq")
+            for part in ("n", "sum", "square_sum", "min", "max")
+        ),
+        ("het_n", pa.int64(), True),
+        ("het_alt_reads", pa.int64(), True),
+        ("het_reads", pa.int64(), True),
         ("sole_carrier", pa.int32(), True),
     ),
 )
@@ -115,6 +137,7 @@ SAMPLES = Table(
         ("n_singletons", pa.int64()),
         ("n_transitions", pa.int64()),
         ("n_transversions", pa.int64()),
+        *_MEASURES,
     ),
     {
         "person_key_is_hex": "length(person_key) = 64",

@@ -79,6 +79,11 @@ HalfCalls = Literal["error", "missing", "haploid", "reference"]
 Dosage = Literal["DS", "GP"]
 """FORMAT keys of imputed genotypes: the expected count of each ALT, or the probability of each genotype."""
 
+Measure = Literal["DP", "GQ", "AD"]
+"""FORMAT keys of how a call was made: from how many reads, how sure it is, and how many reads have each allele."""
+
+InfoKey = Annotated[str, Field(pattern=r"^([A-Za-z_][0-9A-Za-z_.]*|1000G)$")]
+
 
 class SampleTable(Section):
     """A delimited file with a header that says something of samples: `id` is their column (a .psam file as it
@@ -217,6 +222,9 @@ class GenomicsSettings(Section):
     written where a tumour carries the variant: absence is not reference, and call rate or HWE mean nothing.
     `dosages`: the FORMAT key that tells dosages in VCF and BCF; where it does, they make the calls, as in
     `plink2 --vcf dosage=`. (A BGEN always tells its dosages, and a .pgen those that it has.)
+    `info`: INFO keys of VCF, BCF and .pvar whose values `variants` keeps, as their headers type them; of a variant
+    in several files those that sort first. `measures`: FORMAT keys of VCF and BCF that are summed up for each
+    variant and sample.
     `genes`: a BED file whose regions' names are the genes of the variants there, instead of `gene_field`.
     `jointly_called`: globs of files whose samples were called together with all others: of a site that their batch
     lacks, on a contig of which it has some, everyone there is REF. Of other batches it is missing.
@@ -234,6 +242,8 @@ class GenomicsSettings(Section):
     ancestry: AncestrySettings | None = None
     half_calls: HalfCalls = "error"
     dosages: Dosage | None = None
+    info: list[InfoKey] = []
+    measures: list[Measure] = []
     gene_field: str | None = None
     consequence_field: str | None = None
     jointly_called: list[str] = []

@@ -21,6 +21,8 @@ from features.genomics.counts import COUNTS, count_calls, members, sole_carriers
 from features.genomics.dosages import DOSED, DTYPE, sum_dosages
 from features.genomics.formats.files import Part
 from features.genomics.genes import Genes
+from features.genomics.info import Fields, Info, Values
+from features.genomics.measures import MEASURES, Counts, add_measures, as_columns, no_measures, sum_measures
 from features.genomics.packing import pack
 from features.genomics.reference import Reference
 from features.genomics.roster import Columns
@@ -50,12 +52,15 @@ SCHEMA = pa.schema(
         ("filters", pa.list_(pa.string())),
         ("gene", pa.string()),
         ("consequence", pa.string()),
+        ("info", pa.list_(pa.struct([("key", pa.string()), ("value", pa.list_(pa.float64()))]))),
+        ("info_text", pa.list_(pa.struct([("key", pa.string()), ("value", pa.list_(pa.string()))]))),
         ("sample_block", pa.string()),
         ("calls", pa.binary()),
         ("dosages", pa.binary()),
-        *((name, pa.int64()) for name in (*COUNTS, *DOSED)),
+        *((name, pa.int64()) for name in (*COUNTS, *DOSED, *MEASURES)),
         ("sole_carrier", pa.int32()),
         ("region", pa.int32()),
+        ("measured", pa.binary()),
     ]
 )
 Row = tuple[object, ...]
@@ -63,12 +68,13 @@ Row = tuple[object, ...]
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What every task needs to know: the parts of the files, the files' sample columns and their order, the sexes
-    of each block, the reference genome, and the genes."""
+    """What every task needs to know: the parts of the files, the files' sample columns and their order, the INFO
+    fields that are kept of each, the sexes of each block, the reference genome, and the genes."""
 
     parts: Sequence[Part]
     columns: Mapping[str, Columns]
     order: Mapping[str, int]
+    info: Mapping[str, Fields]
     sexes: Mapping[str, Sexes]
     reference: Reference | None
     genes: Genes | None
@@ -76,7 +82,9 @@ class Work:
 
 
 def candidates(spark: SparkSession, work: Work) -> DataFrame:
-    """SCHEMA rows, one partition per part. `rule` is null for variants; `location` is set for refusals."""
+    """SCHEMA rows, one partition per part. `rule` is null for variants; `location` is set for refusals. Where
+    calls are measured, a part's last row has what `measured` each sample, the bytes of `sum_measures` over its
+    variants, and but for `sample_block` nothing else."""
     shared = spark.sparkContext.broadcast(work)
     parts = spark.range(0, len(work.parts), 1, len(work.parts))
     return parts.mapInArrow(_Parser(shared), from_arrow_schema(SCHEMA))
@@ -98,11 +106,11 @@ class _Parser:
 def parse_part(work: Work, part: Part) -> Iterator[pa.RecordBatch]:
     """The rows of a part of a file, in batches bounded by rows and by bytes."""
     columns = work.columns[part.digest]
-    layout, sexes = _layout(work, columns), work.sexes.get(columns.block)
+    layout, sexes = _layout(work, part.digest), work.sexes.get(columns.block)
     source = work.order[part.digest]
     variants: list[tuple[Row, Variant]] = []
     refusals: list[Row] = []
-    size = 0
+    size, measured = 0, no_measures(len(sexes) if sexes is not None else 0)
     for location, items in part.records(layout):
         offset = int(location.partition("+")[0])
         for allele, item in enumerate(items, start=1):
@@ -114,13 +122,15 @@ def parse_part(work: Work, part: Part) -> Iterator[pa.RecordBatch]:
                 size += item.calls.nbytes
             size += _ROW_OVERHEAD
         if size >= BATCH_BYTES or len(variants) + len(refusals) >= BATCH_ROWS:
-            yield from _batches(variants, refusals, columns.block, sexes, layout.build)
+            yield from _batches(variants, refusals, columns.block, sexes, layout)
+            measured = _add_measured(measured, variants)
             variants, refusals, size = [], [], 0
-    yield from _batches(variants, refusals, columns.block, sexes, layout.build)
+    yield from _batches(variants, refusals, columns.block, sexes, layout)
+    yield from _of_samples(_add_measured(measured, variants), columns.block)
 
 
-def _layout(work: Work, columns: Columns) -> Layout:
-    settings = work.settings
+def _layout(work: Work, digest: str) -> Layout:
+    settings, columns = work.settings, work.columns[digest]
     return Layout(
         build=settings.build,
         samples=columns.total,
@@ -131,26 +141,30 @@ def _layout(work: Work, columns: Columns) -> Layout:
         reference=work.reference,
         genes=work.genes,
         dosages=settings.dosages,
+        measures=settings.measures,
+        info=work.info.get(digest, {}),
     )
 
 
 def _batches(
-    variants: list[tuple[Row, Variant]], refusals: list[Row], block: str, sexes: Sexes | None, build: str
+    variants: list[tuple[Row, Variant]], refusals: list[Row], block: str, sexes: Sexes | None, layout: Layout
 ) -> Iterator[pa.RecordBatch]:
     """`sexes` are None for the block NOBODY, whose variants have no calls."""
     if refusals:
         yield _batch(list(zip(*refusals, strict=True)))
-    described = [(*place, None, None, *_described(variant), block) for place, variant in variants]
+    described = [(*place, None, None, *_described(variant, layout.info), block) for place, variant in variants]
     if variants and sexes is None:
         yield _batch(list(zip(*(row + (None,) * (len(SCHEMA) - len(row)) for row in described), strict=True)))
     elif variants and sexes is not None:
         codes = np.stack([variant.calls.codes for _, variant in variants])
-        regions = [region(build, variant.contig, variant.position) for _, variant in variants]
+        regions = [region(layout.build, variant.contig, variant.position) for _, variant in variants]
         packed, groups = pack(codes), members(sexes)
         calls, counts = [row.tobytes() for row in packed], count_calls(packed, groups).T
         carriers = sole_carriers(codes, sexes, regions)
         imputed = _imputed([variant for _, variant in variants], groups)
-        yield _batch([*zip(*described, strict=True), calls, imputed[0], *counts, *imputed[1:], carriers, regions])
+        numbers = [*counts, *imputed[1:], *_measures([variant for _, variant in variants])]
+        untold = [None] * len(variants)
+        yield _batch([*zip(*described, strict=True), calls, imputed[0], *numbers, carriers, regions, untold])
 
 
 def _imputed(variants: Sequence[Variant], groups: Sequence[npt.NDArray[np.bool_]]) -> list[list[object]]:
@@ -168,7 +182,29 @@ def _imputed(variants: Sequence[Variant], groups: Sequence[npt.NDArray[np.bool_]
     return found
 
 
-def _described(variant: Variant) -> Row:
+def _measures(variants: Sequence[Variant]) -> list[pa.Array]:
+    """MEASURES of each variant over its samples."""
+    sums = [
+        no_measures(1) if measured is None else sum_measures(measured[:, None], axis=2)
+        for measured in (variant.calls.measured for variant in variants)
+    ]
+    return as_columns(np.hstack(sums))
+
+
+def _add_measured(measured: Counts, variants: Sequence[tuple[Row, Variant]]) -> Counts:
+    """`measured` of each sample before, with what these variants add."""
+    found = [variant.calls.measured for _, variant in variants if variant.calls.measured is not None]
+    return add_measures(measured, sum_measures(np.stack(found, axis=1), axis=1)) if found else measured
+
+
+def _of_samples(measured: Counts, block: str) -> Iterator[pa.RecordBatch]:
+    if np.array_equal(measured, no_measures(measured.shape[1])):
+        return
+    row = {"sample_block": block, "measured": measured.tobytes()}
+    yield pa.RecordBatch.from_pylist([row], SCHEMA)
+
+
+def _described(variant: Variant, fields: Fields) -> Row:
     return (
         variant.key,
         variant.contig,
@@ -179,7 +215,17 @@ def _described(variant: Variant) -> Row:
         variant.filters,
         variant.gene,
         variant.consequence,
+        _entries(variant.info, fields, texts=False),
+        _entries(variant.info, fields, texts=True),
     )
+
+
+def _entries(info: Info, fields: Fields, texts: bool) -> list[dict[str, str | Values]] | None:
+    """The keys of texts or those of numbers, in the order of their letters; None where there is none."""
+    found: list[dict[str, str | Values]] = [
+        {"key": key, "value": info[key]} for key in sorted(info) if fields[key].is_text is texts
+    ]
+    return found or None
 
 
 def _batch(columns: Sequence[Sequence[object]]) -> pa.RecordBatch:

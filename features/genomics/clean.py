@@ -5,7 +5,7 @@ Format: VCF 4.3, https://samtools.github.io/hts-specs/VCFv4.3.pdf, section 1.6.
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from features.contract.settings import Dosage, HalfCalls
+from features.contract.settings import Dosage, HalfCalls, Measure
 from features.genomics import genotype
 from features.genomics.contigs import Region, harmonise, region
 from features.genomics.dosages import (
@@ -28,11 +28,13 @@ from features.genomics.dosages import (
     from_probabilities,
     genotype_alleles,
     or_called,
-    read_numbers,
     rounded,
 )
 from features.genomics.genes import Genes
 from features.genomics.genotype import Alleles
+from features.genomics.info import Fields, Info, read_info
+from features.genomics.measures import Measured, measure
+from features.genomics.numbers import WrongNumberError, read_numbers
 from features.genomics.packing import Codes
 from features.genomics.reference import Reference, left_align
 
@@ -57,6 +59,8 @@ class Rule(StrEnum):
     GENOTYPE = "genotype"
     HALF_CALL = "half_call"
     DOSAGE = "dosage"
+    MEASURE = "measure"
+    INFO = "info"
 
 
 class RefusedLineError(Exception):
@@ -71,7 +75,8 @@ class Layout:
     """How to read the lines of a file: its number of sample columns, which of them are kept (None: all),
     the genome build, the INFO keys of the annotations, what a half call is, and the reference that REF must
     agree with (None: it is not checked, and indels stay where they are), the genes that variants are looked
-    up in (None: their INFO key tells), and the FORMAT key of dosages (None: calls alone are read)."""
+    up in (None: their INFO key tells), the FORMAT key of dosages (None: calls alone are read), the other FORMAT
+    keys that are read, and the INFO fields that are kept."""
 
     build: str
     samples: int
@@ -82,18 +87,21 @@ class Layout:
     reference: Reference | None = None
     genes: Genes | None = None
     dosages: Dosage | None = None
+    measures: Sequence[Measure] = ()
+    info: Fields = field(default_factory=dict)
 
 
 class Calls(NamedTuple):
-    """What is known of the kept samples: codes, and dosages where these tell more."""
+    """What is known of the kept samples: codes, dosages where these tell more, and how the calls were made."""
 
     codes: Codes
     imputed: Imputed | None = None
+    measured: Measured | None = None
 
     @property
     def nbytes(self) -> int:
-        dosages = self.imputed.dosages if self.imputed else None
-        return self.codes.nbytes + (0 if dosages is None else dosages.nbytes)
+        more = (self.imputed.dosages if self.imputed else None, self.measured)
+        return self.codes.nbytes + sum(array.nbytes for array in more if array is not None)
 
 
 NOTHING = Calls(np.empty(0, np.uint8))
@@ -116,6 +124,7 @@ class Variant:
     filters: list[str]
     gene: str | None
     consequence: str | None
+    info: Info
     calls: Calls
 
 
@@ -135,6 +144,7 @@ class Site:
     filters: list[str] = field(default_factory=list)
     gene: str | None = None
     consequence: str | None = None
+    info: Info = field(default_factory=dict)
 
 
 def check_site(site: Site, layout: Layout) -> None:
@@ -155,17 +165,29 @@ def check_site(site: Site, layout: Layout) -> None:
 def biallelic(site: Site, calls: Sequence[Calls], layout: Layout) -> list[Variant | Rule]:
     """One item per ALT: the variant with its calls, or SYMBOLIC."""
     return [
-        _variant(site, allele, own, layout) if _BASES.fullmatch(allele) else Rule.SYMBOLIC
-        for allele, own in zip(site.alts, calls, strict=True)
+        _variant(site, alt, own, layout) if _BASES.fullmatch(site.alts[alt - 1]) else Rule.SYMBOLIC
+        for alt, own in enumerate(calls, start=1)
     ]
 
 
-def _variant(site: Site, allele: str, calls: Calls, layout: Layout) -> Variant:
-    key, contig, position, ref, alt = normalise(
+def _variant(site: Site, alt: int, calls: Calls, layout: Layout) -> Variant:
+    allele, info = site.alts[alt - 1], _info_of_alt(site, alt, layout)
+    key, contig, position, ref, own = normalise(
         layout.build, site.chrom, site.position, site.ref, allele, layout.reference
     )
     gene = layout.genes.at(contig, position, len(ref)) if layout.genes else site.gene
-    return Variant(key, contig, position, ref, alt, site.rsid, site.filters, gene, site.consequence, calls)
+    return Variant(key, contig, position, ref, own, site.rsid, site.filters, gene, site.consequence, info, calls)
+
+
+def _info_of_alt(site: Site, alt: int, layout: Layout) -> Info:
+    try:
+        return {
+            key: layout.info[key].of_alt(values, alt, len(site.alts))
+            for key, values in site.info.items()
+            if values
+        }
+    except WrongNumberError:
+        raise RefusedLineError(Rule.INFO) from None
 
 
 def clean_line(line: bytes, layout: Layout) -> list[Variant | Rule]:
@@ -195,7 +217,15 @@ def site_of(
         [] if filters in ("PASS", ".", "") else filters.split(";"),
         info_value(info, layout.gene_field),
         info_value(info, layout.consequence_field),
+        _info(info, layout),
     )
+
+
+def _info(text: str, layout: Layout) -> Info:
+    try:
+        return read_info(text, layout.info)
+    except WrongNumberError:
+        raise RefusedLineError(Rule.INFO) from None
 
 
 def normalise(
@@ -260,19 +290,43 @@ def _calls(form: bytes, columns: bytes, site: Site, layout: Layout) -> list[Call
         called = count_calls(*genotype.read_alleles(columns, samples, layout.half_calls), alts, layout)
     if layout.dosages in fields:
         haploid = genotype.one_copy(columns, samples) if called else None
-        values = _numbers(columns, fields.index(layout.dosages), alts, layout)
-        return impute(values, haploid, called, site, layout)
-    if called is None:
+        most = dosage_values(alts, layout)
+        values = _numbers(columns, fields.index(layout.dosages), most, Rule.DOSAGE, layout)
+        found = impute(values, haploid, called, site, layout)
+    elif called:
+        found = [Calls(codes) for codes in called]
+    else:
         raise RefusedLineError(Rule.GENOTYPE)
-    return [Calls(codes) for codes in called]
+    told: dict[str, Floats] = {
+        key: _numbers(columns, fields.index(key), measured_values(key, alts), Rule.MEASURE, layout)
+        for key in layout.measures
+        if key in fields
+    }
+    return with_measures(found, told, layout)
 
 
-def _numbers(columns: bytes, place: int, alts: int, layout: Layout) -> Floats:
-    most = dosage_values(alts, layout)
+def _numbers(columns: bytes, place: int, most: int, rule: Rule, layout: Layout) -> Floats:
     try:
         return read_numbers(columns, layout.samples, place, most)
-    except WrongDosageError:
-        raise RefusedLineError(Rule.DOSAGE) from None
+    except WrongNumberError:
+        raise RefusedLineError(rule) from None
+
+
+def measured_values(key: str, alts: int) -> int:
+    """How many numbers a sample may have under this FORMAT key."""
+    return alts + 1 if key == "AD" else 1
+
+
+def with_measures(calls: list[Calls], told: Mapping[str, Floats], layout: Layout) -> list[Calls]:
+    """The calls of the kept samples, and what is told of all samples besides."""
+    if not told:
+        return calls
+    kept = slice(None) if layout.keep is None else layout.keep
+    try:
+        measured = measure({key: values[kept] for key, values in told.items()}, [own.codes for own in calls])
+    except WrongNumberError:
+        raise RefusedLineError(Rule.MEASURE) from None
+    return [own._replace(measured=values) for own, values in zip(calls, measured, strict=True)]
 
 
 def dosage_values(alts: int, layout: Layout) -> int:

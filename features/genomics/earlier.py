@@ -12,6 +12,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as sf
 
 from features.contract.paths import FileStat, Location
 from features.contract.persons import PersonKeyer
@@ -23,7 +24,10 @@ from features.lake import read_table
 from features.quality import Balance
 
 log = logging.getLogger("riskloom")
-DESCRIBED = ("variant_key", "contig", "position", "ref", "alt", "rsid", "filters", "gene", "consequence")
+DESCRIBED = (
+    *("variant_key", "contig", "position", "ref", "alt", "rsid", "filters", "gene", "consequence"),
+    *("info", "info_text"),
+)
 """What `variants` has as the files do."""
 Stats = dict[str, list[int]]
 
@@ -74,7 +78,8 @@ class Earlier:
 
     def with_descriptions(self, rows: DataFrame) -> DataFrame:
         """`rows` and a row of each variant, of what `variants` has as the files do."""
-        return _beside(rows, self.variants.select(*DESCRIBED))
+        entries = {name: sf.array_sort(sf.map_entries(name)) for name in ("info", "info_text")}
+        return _beside(rows, self.variants.withColumns(entries).select(*DESCRIBED))
 
 
 def _beside(rows: DataFrame, others: DataFrame) -> DataFrame:

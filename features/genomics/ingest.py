@@ -30,10 +30,12 @@ from features.genomics.dosages import DOSED
 from features.genomics.earlier import DESCRIBED, Earlier, OutdatedError, check_order, file_stats, open_earlier
 from features.genomics.formats.files import GenomeFile, open_files
 from features.genomics.genes import Genes, open_genes
+from features.genomics.info import choose
+from features.genomics.measures import MEASURES, measures_by_sample
 from features.genomics.packing import packed_size
 from features.genomics.reference import open_reference
 from features.genomics.roster import IDENTIFIER, NOBODY, Roster
-from features.genomics.samples import substitution, summarise_samples, sums_by_sample
+from features.genomics.samples import KEYS, substitution, summarise_samples, sums_by_sample
 from features.genomics.summarise import summarise_variants
 from features.lake import Written, bounded_arrow_batches, broadcast_if_few, read_version, write_table
 from features.quality import Balance, check, refused
@@ -96,7 +98,8 @@ def _ingest(
             return Written(earlier.versions, dict(earlier.counts))
     order = {keyer.path_digest(path): number for number, path in enumerate(sorted(file.path for file in files))}
     work = _work(raw, genomics, keyer, opened, batch, order)
-    found = candidates(spark, work).persist(StorageLevel.MEMORY_AND_DISK)
+    parsed = candidates(spark, work).persist(StorageLevel.MEMORY_AND_DISK)
+    found = parsed.filter("measured is null")
     doubles = _doubles(found, earlier).persist()
     try:
         balances = _balances(batch, found, doubles, work)
@@ -105,10 +108,12 @@ def _ingest(
         contigs = contigs_by_block(accepted, joint, earlier)
         rows = with_reference_calls(accepted, contigs, batch.sexes, genomics.build, earlier)
         with bounded_arrow_batches(spark, packed_size(max(batch.sizes.values()))):
-            tables = _write(spark, lake, genomics, batch, rows, _refused(spark, found, batch.roster))
+            measured = parsed.filter("measured is not null").select("sample_block", "measured")
+            refused_lines = _refused(spark, found, batch.roster)
+            tables = _write(spark, lake, genomics, batch, rows, measured, refused_lines)
     finally:
         doubles.unpersist()
-        found.unpersist()
+        parsed.unpersist()
     written = (read_version(spark, lake, t.path, tables[t.path]) for t in (VARIANTS, GENOTYPES, SAMPLES))
     return Written(tables, count_all(batch, balances, contigs, *written))
 
@@ -124,7 +129,8 @@ def _work(
     reference = open_reference(raw / genomics.reference) if genomics.reference else None
     genes = _genes(raw, genomics, keyer)
     parts = [part for file in opened for part in file.parts]
-    return Work(parts, batch.roster.columns, order, batch.sexes, reference, genes, genomics)
+    info = choose((file.header for file in opened), genomics.info)
+    return Work(parts, batch.roster.columns, order, info, batch.sexes, reference, genes, genomics)
 
 
 def _balances(batch: Batch, found: DataFrame, doubles: DataFrame, work: Work) -> dict[str, Balance]:
@@ -200,14 +206,15 @@ def _write(
     genomics: GenomicsSettings,
     batch: Batch,
     accepted: DataFrame,
+    measured: DataFrame,
     refused_lines: DataFrame,
 ) -> dict[str, int]:
     """The four tables and their new versions; samples are summarised beside the variants as written. What was
     called and refused earlier stays."""
     build, somatic, earlier = genomics.build, genomics.somatic, batch.earlier
-    counted = accepted.select(*DESCRIBED, *COUNTS, *DOSED)
+    counted = accepted.select(*DESCRIBED, *COUNTS, *DOSED, *MEASURES)
     called = accepted.select("variant_key", "sample_block", "calls", "sole_carrier")
-    sums = _sums(spark, batch, accepted)
+    sums = _sums(spark, batch, accepted, measured)
     if earlier:
         counted = earlier.with_descriptions(earlier.with_calls(counted))
         called = earlier.with_calls(called)
@@ -226,11 +233,13 @@ def _write(
     }
 
 
-def _sums(spark: SparkSession, batch: Batch, accepted: DataFrame) -> DataFrame:
+def _sums(spark: SparkSession, batch: Batch, accepted: DataFrame, measured: DataFrame) -> DataFrame:
     """Sums of each sample, new rows beside what was summed earlier; in few tasks, for each gives all samples."""
+    before = batch.earlier.samples if batch.earlier else None
     tasks = max(spark.sparkContext.defaultParallelism, int(spark.conf.get("spark.sql.shuffle.partitions") or 1))
     calls = accepted.select("sample_block", "calls", "region", substitution().alias("substitution"))
-    return sums_by_sample(calls.coalesce(tasks), batch.sexes, batch.earlier.samples if batch.earlier else None)
+    sums = sums_by_sample(calls.coalesce(tasks), batch.sexes, before)
+    return sums.join(measures_by_sample(measured, before), KEYS, "left")
 
 
 def _refused(spark: SparkSession, found: DataFrame, roster: Roster) -> DataFrame:

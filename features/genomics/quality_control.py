@@ -49,17 +49,10 @@ SECTION = "genomics.quality"
 PASS_ONLY, SAMPLE_CALL_RATE = "pass_only", "minimum_sample_call_rate"
 GROUP = "_group"
 DESCRIBED = (
-    "variant_key",
-    "build",
-    "contig",
-    "position",
-    "ref",
-    "alt",
-    "rsid",
-    "filters",
-    "gene",
-    "consequence",
+    *("variant_key", "build", "contig", "position", "ref", "alt", "rsid", "filters", "gene", "consequence"),
+    *("info", "info_text", "dp", "gq", "het_reads"),
 )
+"""What is said of a variant, and what was measured, in all samples."""
 JUDGED = ("variants", "genotypes", "samples")
 
 
@@ -182,7 +175,8 @@ def _judge_variants(
     limits: QualitySettings,
 ) -> DataFrame:
     """`variants` counted in the samples that are kept, with `rule`, null for what passes, and the `value` that
-    broke it. INFO stays as it was in all samples: the lake does not keep probabilities."""
+    broke it. What was measured and IMPUTE's INFO stay as they were in all samples: the lake does not keep depths,
+    qualities and probabilities."""
     masks = {block: members(sexes[block], kept[block]) for block in sexes}
     people = {suffix: sum(int(masks[block][place].sum()) for block in masks) for place, suffix in enumerate(SEXES)}
     names = list(COUNTS)

@@ -42,8 +42,8 @@ def summarise_samples(
     somatic: bool,
 ) -> DataFrame:
     """The `samples` table. `rows` has `variant_key, sample_block, calls, sole_carrier` for each variant and block,
-    which is of so many samples (`sizes`); `sums` KEYS and SUMS; `people` KEYS, `person_key` and `sex`; `variants`
-    is the table.
+    which is of so many samples (`sizes`); `sums` KEYS, SUMS and what was measured; `people` KEYS, `person_key` and
+    `sex`; `variants` is the table.
 
     A variant without a row in the sample's block is missing there.
     """

@@ -16,6 +16,7 @@ from features.genomics.contigs import PSEUDO_AUTOSOMAL, Region
 from features.genomics.counts import CALLS, SEXES
 from features.genomics.dosages import COPY
 from features.genomics.hwe import with_hwe
+from features.genomics.measures import summaries, summed
 
 CALLED = CALLS[:3]
 DOSAGES = ("n_dosage", "dosage_sum")
@@ -29,15 +30,16 @@ def summarise_variants(rows: DataFrame, build: str, people: Mapping[str, int], s
     `people` is the number of samples in all blocks by suffix of SEXES: a variant without a row in a
     block is missing there. HWE is left out for somatic calls, which are not a population's genotypes.
     """
-    sums = [*(sf.sum(name).alias(name) for name in _names()), *sums_of_dosages()]
-    summed = rows.groupBy("variant_key").agg(*_description(), *sums)
-    placed = summed.withColumns({"build": sf.lit(build), "region": region_of(build)}).select("*", "annotation.*")
+    sums = [*(sf.sum(name).alias(name) for name in _names()), *sums_of_dosages(), *summed()]
+    joined = rows.groupBy("variant_key").agg(*_description(), *sums)
+    placed = joined.withColumns({"build": sf.lit(build), "region": region_of(build)}).select("*", "annotation.*")
     tested = _no_test(placed) if somatic else with_hwe(placed)
-    return with_frequencies(tested, people).select(VARIANTS.schema.names)
+    return with_frequencies(tested, people).withColumns(summaries()).select(VARIANTS.schema.names)
 
 
 def _description() -> list[Column]:
-    """The first ID and annotation in the order of their letters, and each reason in FILTER that a block gives."""
+    """The first ID, annotation and INFO in the order of their letters, and each reason in FILTER that a block
+    gives."""
     annotation = sf.struct("gene", "consequence")
     annotated = sf.col("gene").isNotNull() | sf.col("consequence").isNotNull()
     reasons = sf.flatten(sf.collect_set(sf.when(sf.size("filters") > 0, sf.col("filters"))))
@@ -45,6 +47,7 @@ def _description() -> list[Column]:
         *(sf.min(name).alias(name) for name in ("contig", "position", "ref", "alt", "rsid")),
         sf.array_sort(sf.array_distinct(reasons)).alias("filters"),
         sf.min(sf.when(annotated, annotation)).alias("annotation"),
+        *(sf.map_from_entries(sf.min(name)).alias(name) for name in ("info", "info_text")),
     ]
 
 

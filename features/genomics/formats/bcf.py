@@ -33,11 +33,14 @@ from features.genomics.clean import (
     count_calls,
     dosage_values,
     impute,
+    measured_values,
+    with_measures,
 )
 from features.genomics.dosages import Floats
-from features.genomics.formats.header import Header
+from features.genomics.formats.header import Header, described
 from features.genomics.formats.vcf import header_of
 from features.genomics.genotype import Alleles
+from features.genomics.info import InfoField, Values
 from features.raw_text import Chunk, Codec, Split, read_whole
 
 MAGIC = b"BCF\x02"
@@ -46,8 +49,6 @@ _BEFORE_TEXT = 9
 _SHARED = struct.Struct("<iiifII")
 _MOST_BYTES = 1 << 28
 """Of a record or a header; what says it has more is no such thing."""
-_DESCRIBED = re.compile(r'([^=,<>"]+)=("(?:[^"\\]|\\.)*"|[^,">]*)')
-"""A header line's keys and values, these in quotes or not."""
 _TYPES: dict[int, str] = {1: "<i1", 2: "<i2", 3: "<i4", 5: "<f4", 7: "S1"}
 """numpy's names of the types that a value may have; 0 is none."""
 
@@ -121,20 +122,18 @@ def _clean(record: bytes, names: Names, samples: int, layout: Layout) -> list[Va
     (shared,) = struct.unpack_from("<I", record)
     contig, position, _, _, alleles_and_info, formats_and_samples = _SHARED.unpack_from(record, 8)
     n_alleles, n_info = alleles_and_info >> 16, alleles_and_info & 0xFFFF
-    n_formats, found = formats_and_samples >> 24, formats_and_samples & 0xFFFFFF
+    n_formats, n_samples = formats_and_samples >> 24, formats_and_samples & 0xFFFFFF
     values = _Values(record, 8 + _SHARED.size)
     identifier = values.text()
     alleles = [values.text() for _ in range(n_alleles)]
     filters = [names.ids[number] for number in values.whole_numbers()]
-    wanted = {layout.gene_field, layout.consequence_field}
-    info: dict[str, str | None] = {}
+    annotations, info = dict[str, str | None](), dict[str, Values]()
     for _ in range(n_info):
-        key = names.ids[values.whole_numbers()[0]]
-        if key in wanted:
-            value = values.first()
-            info.setdefault(key, value)
-        else:
-            values.skip()
+        key, found = names.ids[values.whole_numbers()[0]], values.array()[0]
+        if key in (layout.gene_field, layout.consequence_field):
+            annotations.setdefault(key, _first(found))
+        if key in layout.info and key not in info:
+            info[key] = _all(found, layout.info[key])
     site = Site(
         names.contigs.get(contig, ""),
         position + 1,
@@ -142,14 +141,15 @@ def _clean(record: bytes, names: Names, samples: int, layout: Layout) -> list[Va
         [allele.upper() for allele in alleles[1:]],
         None if identifier in (".", "") else identifier.split(";")[0],
         [name for name in filters if name != "PASS"],
-        info.get(layout.gene_field or ""),
-        info.get(layout.consequence_field or ""),
+        annotations.get(layout.gene_field or ""),
+        annotations.get(layout.consequence_field or ""),
+        info,
     )
     check_site(site, layout)
     alts = len(site.alts)
     if not samples:
         return biallelic(site, [NOTHING] * alts, layout)
-    if found != samples:
+    if n_samples != samples:
         raise RefusedLineError(Rule.COLUMNS)
     return biallelic(site, _calls(_Values(record, 8 + shared), n_formats, names, site, layout), layout)
 
@@ -182,20 +182,30 @@ class _Values:
         return [int(number) for number in self.array()[0].tolist()]
 
     def text(self) -> str:
-        return self.array().tobytes().decode(errors="replace")
+        return _text(self.array())
 
-    def first(self) -> str | None:
-        """The first of several values as VCF has it; None where it is missing, or a flag."""
-        found = self.array()[0]
-        if found.dtype.kind == "S":
-            text = found.tobytes().decode(errors="replace").split(",")[0]
-            return None if text in ("", ".") else text
-        if not len(found) or _is_absent(found[:1])[0]:
-            return None
-        return f"{found[0]:g}" if found.dtype.kind == "f" else str(found[0])
 
-    def skip(self) -> None:
-        self.array()
+def _first(values: npt.NDArray[Any]) -> str | None:
+    """The first of several values as VCF has it; None where it is missing, or a flag."""
+    if values.dtype.kind == "S":
+        text = _text(values).split(",")[0]
+        return None if text in ("", ".") else text
+    if not len(values) or _is_absent(values[:1])[0]:
+        return None
+    return f"{values[0]:g}" if values.dtype.kind == "f" else str(values[0])
+
+
+def _all(values: npt.NDArray[Any], field: InfoField) -> Values:
+    """As InfoField.read gives them of a VCF."""
+    if values.dtype.kind == "S" or not len(values):
+        return field.read(_text(values))
+    # A float is written with as few decimals as tell it, and so read as the number that was meant.
+    words = ["." if none else str(value) for value, none in zip(values, _is_absent(values), strict=True)]
+    return [] if set(words) == {"."} else field.read(",".join(words))
+
+
+def _text(values: npt.NDArray[Any]) -> str:
+    return values.tobytes().decode(errors="replace")
 
 
 def _is_absent(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
@@ -211,6 +221,7 @@ def _is_absent(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
 def _calls(values: _Values, n_formats: int, names: Names, site: Site, layout: Layout) -> list[Calls]:
     """The calls of the kept samples for each ALT. GT comes first or, as in a VCF, is as if not there."""
     alts, called, haploid, numbers = len(site.alts), None, None, None
+    measures: dict[str, npt.NDArray[Any]] = {}
     for place in range(n_formats):
         name = names.ids[values.whole_numbers()[0]]
         found = values.array(layout.samples)
@@ -218,23 +229,28 @@ def _calls(values: _Values, n_formats: int, names: Names, site: Site, layout: La
             called = count_calls(*_alleles(found, layout.half_calls), alts, layout)
             haploid = np.asarray(_are_ends(found[:, 1:]).all(1))
         elif name == layout.dosages:
-            numbers = _numbers(found, dosage_values(alts, layout))
-        if called and layout.dosages is None:
+            numbers = _numbers(found, dosage_values(alts, layout), Rule.DOSAGE)
+        elif name in layout.measures:
+            measures[name] = found
+        if called and layout.dosages is None and not layout.measures:
             break
     if numbers is not None:
-        return impute(numbers, haploid, called, site, layout)
-    if called is None:
+        calls = impute(numbers, haploid, called, site, layout)
+    elif called:
+        calls = [Calls(codes) for codes in called]
+    else:
         raise RefusedLineError(Rule.GENOTYPE)
-    return [Calls(codes) for codes in called]
+    told = {key: _numbers(found, measured_values(key, alts), Rule.MEASURE) for key, found in measures.items()}
+    return with_measures(calls, told, layout)
 
 
-def _numbers(values: npt.NDArray[Any], most: int) -> Floats:
+def _numbers(values: npt.NDArray[Any], most: int, rule: Rule) -> Floats:
     """(samples, `most`), NaN where there is none."""
     if values.dtype.kind == "S":
-        raise RefusedLineError(Rule.DOSAGE)
+        raise RefusedLineError(rule)
     absent = _is_absent(values)
     if not absent[:, most:].all():
-        raise RefusedLineError(Rule.DOSAGE)
+        raise RefusedLineError(rule)
     found = np.full((len(values), most), np.nan)
     found[:, : values.shape[1]] = np.where(absent, np.nan, values)[:, :most]
     return found
@@ -296,8 +312,8 @@ def _names(text: str) -> Names:
     known: dict[str, int] = {"PASS": 0}
     contigs: dict[str, int] = {}
     for kind, line in re.findall(r"^##(contig|FILTER|INFO|FORMAT)=<(.*)>", text, re.MULTILINE):
-        described = dict(reversed(_DESCRIBED.findall(line)))
-        name, own = described.get("ID"), described.get("IDX", "")
+        about = described(line)
+        name, own = about.get("ID"), about.get("IDX", "")
         if name is None:
             continue
         numbers, stored = (contigs, names.contigs) if kind == "contig" else (known, names.ids)

@@ -46,6 +46,7 @@ from features.genomics.formats.pgen_records import (
     turned,
 )
 from features.genomics.formats.psam import read_psam
+from features.genomics.formats.vcf import INFO
 from features.genomics.packing import Codes
 from features.raw_text import Split, check_last_line, count_lines, text_lines
 
@@ -177,8 +178,8 @@ def open_pgen(
     one was cut short."""
     check_last_line(pvar[-1])
     check_last_line(psam[-1])
-    header = read_psam(pvar[0].digest, psam)
-    heads, columns = _head(pvar)
+    heads, columns, info = _head(pvar)
+    header = replace(read_psam(pvar[0].digest, psam), info=info if "INFO" in columns else None)
     counts = [count_lines(split) - head for split, head in zip(pvar, heads, strict=True)]
     file = open_pgen_file(pgen, digest, sum(counts), len(header.names))
     if file.storage is Storage.BED and not padding_is_empty(pgen, file.samples):
@@ -193,15 +194,20 @@ def open_pgen(
     return header, parts
 
 
-def _head(pvar: Sequence[Split]) -> tuple[list[int], list[str]]:
-    """How many lines of each split are the header's, and the names of the columns."""
-    heads, last = [0] * len(pvar), b""
+def _head(pvar: Sequence[Split]) -> tuple[list[int], list[str], list[str]]:
+    """How many lines of each split are the header's, the names of the columns, and what is declared of INFO."""
+    heads, last, info, width = [0] * len(pvar), b"", list[str](), 0
     for place, split in enumerate(pvar):
         for _, _, line in text_lines(split):
             if not line.startswith(b"#"):
-                return heads, _columns(pvar[0].digest, sum(heads), last, len(line.split()))
+                width = len(line.split())
+                break
             heads[place], last = heads[place] + 1, line
-    return heads, _columns(pvar[0].digest, sum(heads), last, 0)
+            if line.startswith(INFO):
+                info.append(line.decode(errors="replace"))
+        if width:
+            break
+    return heads, _columns(pvar[0].digest, sum(heads), last, width), info
 
 
 def _columns(digest: str, number: int, header: bytes, width: int) -> list[str]:

@@ -13,6 +13,7 @@ from features.genomics.formats.header import Header
 from features.raw_text import Chunk, Split, text_lines
 
 FIXED_HEADER = ["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO", "FORMAT"]
+INFO = b"##INFO="
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class VcfPart:
 def read_header(splits: Sequence[Split]) -> Header:
     """The header of the file whose splits these are (in order), read as far as its #CHROM line."""
     digest = splits[0].digest
-    number = 0
+    number, info = 0, list[str]()
     for number, (chunk, start, line) in enumerate(_lines_of_all(splits), start=1):
         if number == 1 and not line.startswith(b"##fileformat=VCF"):
             raise _error(
@@ -47,7 +48,9 @@ def read_header(splits: Sequence[Split]) -> Header:
                 "out of genomics.paths",
             )
         if line.startswith(b"#CHROM"):
-            return _header(digest, number, chunk, start, line)
+            return _header(digest, number, chunk, start, line, info)
+        if line.startswith(INFO):
+            info.append(line.decode(errors="replace"))
         if not line.startswith(b"#"):
             raise _error(
                 digest, number, "expected the #CHROM line before the first record; restore the file's header"
@@ -59,7 +62,9 @@ def header_of(digest: str, text: Chunk) -> Header:
     """The header of a file whose header's text this is."""
     start = text.data.rfind(b"#CHROM")
     line = text.data[start:].rstrip(b"\r\n") if start >= 0 else b""
-    return _header(digest, text.data.count(b"\n", 0, max(start, 0)) + 1, text, start, line)
+    above = text.data[: max(start, 0)]
+    info = [about.decode(errors="replace") for about in above.splitlines() if about.startswith(INFO)]
+    return _header(digest, above.count(b"\n") + 1, text, start, line, info)
 
 
 def data_lines(split: Split) -> Iterator[tuple[bytes, str]]:
@@ -69,10 +74,10 @@ def data_lines(split: Split) -> Iterator[tuple[bytes, str]]:
             yield line, chunk.location(start, len(line))
 
 
-def _header(digest: str, number: int, chunk: Chunk, start: int, line: bytes) -> Header:
+def _header(digest: str, number: int, chunk: Chunk, start: int, line: bytes, info: Sequence[str]) -> Header:
     spans = _name_spans(start, line)
     names = _sample_names(digest, number, line)
-    return Header(digest, names, lambda sample: (digest, chunk.location(*spans[sample])))
+    return Header(digest, names, lambda sample: (digest, chunk.location(*spans[sample])), info=info)
 
 
 def _lines_of_all(splits: Sequence[Split]) -> Iterator[tuple[Chunk, int, bytes]]:

@@ -1,0 +1,144 @@
+"""What VCF and BCF tell of a call besides: depth (DP), quality (GQ), and how many reads have each allele (AD).
+
+The values are not kept. They are summed over the samples of each variant in a block, and over the variants of each
+sample. Of AD those of heterozygous calls of REF and one ALT count: half of their reads should have the ALT.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as sf
+
+from features.genomics.numbers import Floats, WrongNumberError
+from features.genomics.packing import Codes
+
+LARGEST = 1_000_000
+"""No depth and no quality is above it, so that the sums of their squares are whole numbers that 64 bits hold."""
+UNTOLD = -1
+_DP, _GQ, _ALT, _READS = range(4)
+
+_SPREAD = ("n", "sum", "square_sum", "min", "max")
+MEASURES = (
+    *(f"{key}_{part}" for key in ("dp", "gq") for part in _SPREAD),
+    *("het_n", "het_alt_reads", "het_reads"),
+)
+"""Of DP and of GQ how many are told, their sum and that of their squares, the least and the greatest; how many
+heterozygous calls have reads, and how many of these are of ALT and of both alleles. Null where none is told."""
+KEYS = ["sample_block", "sample_index"]
+
+Measured = npt.NDArray[np.int32]
+"""(4, samples) of one variant: DP, GQ, and where the call is heterozygous the reads of ALT, and of REF and ALT."""
+Counts = npt.NDArray[np.int64]
+
+
+def measure(told: Mapping[str, Floats], codes: Sequence[Codes]) -> list[Measured]:
+    """For each ALT what was `told` under DP and GQ, (samples, 1), and AD, (samples, alleles), of the samples that
+    have these `codes`; what is no whole number is rounded. WrongNumberError for what is below 0 or very large."""
+    samples, alts = len(codes[0]), len(codes)
+    of_all = np.full((4, samples), UNTOLD, np.int32)
+    for row, key in ((_DP, "DP"), (_GQ, "GQ")):
+        if key in told:
+            of_all[row] = _whole(told[key][:, 0])
+    found = [of_all.copy() for _ in codes]
+    if "AD" in told:
+        reads, carried = _whole(told["AD"]), np.sum(codes, axis=0)
+        for alt in range(1, alts + 1):
+            # Where another ALT is carried too (1/2) the reads of REF tell nothing of this one.
+            chosen = (codes[alt - 1] == 1) & (carried == 1) & (reads[:, [0, alt]] >= 0).all(1)
+            found[alt - 1][_ALT, chosen] = reads[chosen, alt]
+            found[alt - 1][_READS, chosen] = reads[chosen, 0] + reads[chosen, alt]
+    return found
+
+
+def _whole(values: Floats) -> Measured:
+    if (values < 0).any() or (values > LARGEST).any():
+        raise WrongNumberError
+    return np.where(np.isnan(values), UNTOLD, np.floor(values + 0.5)).astype(np.int32)
+
+
+def sum_measures(values: Measured, axis: int) -> Counts:
+    """MEASURES, (13, samples or variants), of (4, variants, samples), summed over `axis` 1 or 2. Where none is
+    told the least is above all numbers, and the greatest below."""
+    told = values >= 0
+    numbers, whole = told.sum(axis), np.where(told, values, 0).astype(np.int64)
+    sums, greatest = whole.sum(axis), values.max(axis, initial=UNTOLD)
+    least = np.where(told, values, LARGEST + 1).min(axis, initial=LARGEST + 1)
+    spreads = [
+        (numbers[row], sums[row], (whole[row] ** 2).sum(axis - 1), least[row], greatest[row]) for row in (0, 1)
+    ]
+    return np.stack([*spreads[_DP], *spreads[_GQ], numbers[_READS], sums[_ALT], sums[_READS]])
+
+
+def no_measures(number: int) -> Counts:
+    """What `sum_measures` gives of so many samples or variants of which nothing is told."""
+    return sum_measures(np.empty((4, number, 0), np.int32), axis=2)
+
+
+def add_measures(one: Counts, other: Counts) -> Counts:
+    """Of what `sum_measures` gave of some variants, and of others."""
+    joins = {"min": np.minimum, "max": np.maximum}
+    rows = zip(MEASURES, one, other, strict=True)
+    return np.stack([joins.get(name.rpartition("_")[2], np.add)(*both) for name, *both in rows])
+
+
+def as_columns(sums: Counts) -> list[pa.Array]:
+    """MEASURES, null where none is told."""
+    numbers = dict(zip(MEASURES, sums, strict=True))
+    return [pa.array(numbers[name], mask=numbers[f"{name.partition('_')[0]}_n"] == 0) for name in MEASURES]
+
+
+def summed() -> list[Column]:
+    """Aggregates that join MEASURES of several rows."""
+    joins = {"min": sf.min, "max": sf.max}
+    return [joins.get(name.rpartition("_")[2], sf.sum)(name).alias(name) for name in MEASURES]
+
+
+def summaries() -> dict[str, Column]:
+    """`dp`, `gq` and `het_reads` of `variants` and `samples` from MEASURES; null where none is told."""
+    return {"dp": _spread("dp"), "gq": _spread("gq"), "het_reads": _het_reads()}
+
+
+def _spread(key: str) -> Column:
+    """With the standard deviation of all values."""
+    n, total, squares = (sf.col(f"{key}_{part}").cast("double") for part in _SPREAD[:3])
+    parts = [sf.col(f"{key}_{part}").alias(part) for part in _SPREAD]
+    variance = sf.greatest(n * squares - total * total, sf.lit(0.0)) / (n * n)
+    return sf.when(n > 0, sf.struct(*parts, (total / n).alias("mean"), sf.sqrt(variance).alias("sd")))
+
+
+def _het_reads() -> Column:
+    n, alt, reads = (sf.col(name) for name in MEASURES[-3:])
+    share = sf.when(reads > 0, alt / reads)
+    return sf.when(
+        n > 0, sf.struct(n.alias("n"), alt.alias("alt"), reads.alias("total"), share.alias("alt_share"))
+    )
+
+
+def measures_by_sample(measured: DataFrame, before: DataFrame | None) -> DataFrame:
+    """KEYS and `summaries` of each sample of whom anything is told, from rows of `sample_block, measured` (the
+    bytes of what `sum_measures` gave), and from what `samples` had `before`."""
+    ddl = ", ".join(f"{name} bigint" for name in MEASURES)
+    rows = measured.mapInArrow(_unpacked, f"sample_block string, sample_index int, {ddl}")
+    if before is not None:
+        rows = rows.unionByName(before.select(*KEYS, *_parts_of_summaries()))
+    return rows.groupBy(KEYS).agg(*summed()).select(*KEYS, *(c.alias(name) for name, c in summaries().items()))
+
+
+def _parts_of_summaries() -> list[Column]:
+    """MEASURES from `summaries`."""
+    spreads = [sf.col(key)[part].alias(f"{key}_{part}") for key in ("dp", "gq") for part in _SPREAD]
+    reads = [sf.col("het_reads")[part] for part in ("n", "alt", "total")]
+    return [*spreads, *(column.alias(name) for column, name in zip(reads, MEASURES[-3:], strict=True))]
+
+
+def _unpacked(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        for block, stored in zip(batch["sample_block"], batch["measured"], strict=True):
+            sums = np.frombuffer(stored.as_buffer(), np.int64).reshape(len(MEASURES), -1)
+            samples = sums.shape[1]
+            blocks = pa.array([block.as_py()]).take(pa.array(np.zeros(samples, np.int64)))
+            columns = [blocks, pa.array(np.arange(samples, dtype=np.int32)), *as_columns(sums)]
+            yield pa.RecordBatch.from_arrays(columns, names=[*KEYS, *MEASURES])
