@@ -36,7 +36,7 @@ from features.genomics.packing import packed_size
 from features.genomics.reference import open_reference
 from features.genomics.roster import IDENTIFIER, NOBODY, Roster
 from features.genomics.samples import KEYS, substitution, summarise_samples, sums_by_sample
-from features.genomics.summarise import summarise_variants
+from features.genomics.summarise import ONE, SEVERAL, summarise_variants
 from features.lake import Written, bounded_arrow_batches, broadcast_if_few, read_version, write_table
 from features.quality import Balance, check, refused
 
@@ -215,12 +215,12 @@ def _write(
     counted = accepted.select(*DESCRIBED, *COUNTS, *DOSED, *MEASURES)
     called = accepted.select("variant_key", "sample_block", "calls", "sole_carrier")
     sums = _sums(spark, batch, accepted, measured)
+    joins = ONE if len(batch.sizes) == 1 and not earlier else SEVERAL
     if earlier:
         counted = earlier.with_descriptions(earlier.with_calls(counted))
         called = earlier.with_calls(called)
-    version = write_table(
-        summarise_variants(counted, build, batch.by_sex(), somatic), lake, VARIANTS, reshape=True
-    )
+    variants = summarise_variants(counted, joins, build, batch.by_sex(), somatic)
+    version = write_table(variants, lake, VARIANTS, reshape=True)
     written = read_version(spark, lake, VARIANTS.path, version)
     people = batch.people(spark)
     samples = summarise_samples(called, sums, written, people, batch.sizes, build, somatic)

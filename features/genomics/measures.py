@@ -4,7 +4,7 @@ The values are not kept. They are summed over the samples of each variant in a b
 sample. Of AD those of heterozygous calls of REF and one ALT count: half of their reads should have the ALT.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,7 @@ KEYS = ["sample_block", "sample_index"]
 Measured = npt.NDArray[np.int32]
 """(4, samples) of one variant: DP, GQ, and where the call is heterozygous the reads of ALT, and of REF and ALT."""
 Counts = npt.NDArray[np.int64]
+Join = Callable[[Column], Column]
 
 
 def measure(told: Mapping[str, Floats], codes: Sequence[Codes]) -> list[Measured]:
@@ -90,10 +91,10 @@ def as_columns(sums: Counts) -> list[pa.Array]:
     return [pa.array(numbers[name], mask=numbers[f"{name.partition('_')[0]}_n"] == 0) for name in MEASURES]
 
 
-def summed() -> list[Column]:
-    """Aggregates that join MEASURES of several rows."""
-    joins = {"min": sf.min, "max": sf.max}
-    return [joins.get(name.rpartition("_")[2], sf.sum)(name).alias(name) for name in MEASURES]
+def join_measures(total: Join, least: Join, greatest: Join) -> list[Column]:
+    """MEASURES of several rows, by these aggregates."""
+    joins = {"min": least, "max": greatest}
+    return [joins.get(name.rpartition("_")[2], total)(sf.col(name)).alias(name) for name in MEASURES]
 
 
 def summaries() -> dict[str, Column]:
@@ -124,7 +125,12 @@ def measures_by_sample(measured: DataFrame, before: DataFrame | None) -> DataFra
     rows = measured.mapInArrow(_unpacked, f"sample_block string, sample_index int, {ddl}")
     if before is not None:
         rows = rows.unionByName(before.select(*KEYS, *_parts_of_summaries()))
-    return rows.groupBy(KEYS).agg(*summed()).select(*KEYS, *(c.alias(name) for name, c in summaries().items()))
+    return (
+        rows.groupBy(KEYS)
+        .agg(*join_measures(sf.sum, sf.min, sf.max))
+        .withColumns(summaries())
+        .select(*KEYS, *summaries())
+    )
 
 
 def _parts_of_summaries() -> list[Column]:

@@ -41,7 +41,7 @@ from features.genomics.hwe import with_hwe
 from features.genomics.sample_table import read_values
 from features.genomics.samples import KEYS, call_rate, sums_by_sample
 from features.genomics.sexes import Sexes
-from features.genomics.summarise import place_of_key, region_of, sums_of_dosages, with_frequencies
+from features.genomics.summarise import ONE, SEVERAL, place_of_key, region_of, sums_of_dosages, with_frequencies
 from features.lake import Written, bounded_arrow_batches, broadcast_if_few, read_table, write_table
 
 log = logging.getLogger("riskloom")
@@ -185,7 +185,9 @@ def _judge_variants(
         names += [f"{name}{GROUP}" for name in COUNTS]
     everyone = group is None and all(mask.all() for mask in kept.values())
     counts = genotypes if everyone else genotypes.mapInArrow(_Recount(masks, names), _ddl(names))
-    summed = counts.groupBy("variant_key").agg(*(sf.sum(name).alias(name) for name in names), *sums_of_dosages())
+    joins = ONE if len(masks) == 1 else SEVERAL
+    sums = [*(joins.total(sf.col(name)).alias(name) for name in names), *sums_of_dosages(joins)]
+    summed = joins.group(counts, sums)
     described = variants.select(*DESCRIBED, sf.col("impute_info").alias("told"))
     placed = described.join(summed, "variant_key").withColumn("region", region_of(build))
     counted = with_frequencies(with_hwe(placed, GROUP if group is not None else ""), people)

@@ -6,7 +6,8 @@ of MT. A heterozygous call of one copy gives half an allele, and `n_het_haploid`
 dosages alleles are counted by them, and calls, missingness and HWE by the calls that they make.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as sf
@@ -16,13 +17,36 @@ from features.genomics.contigs import PSEUDO_AUTOSOMAL, Region
 from features.genomics.counts import CALLS, SEXES
 from features.genomics.dosages import COPY
 from features.genomics.hwe import with_hwe
-from features.genomics.measures import summaries, summed
+from features.genomics.measures import join_measures, summaries
 
 CALLED = CALLS[:3]
 DOSAGES = ("n_dosage", "dosage_sum")
 
 
-def summarise_variants(rows: DataFrame, build: str, people: Mapping[str, int], somatic: bool) -> DataFrame:
+@dataclass(frozen=True, slots=True)
+class Joins:
+    """How the rows of a variant become one: by aggregates, or, where each has but one, by what it says itself."""
+
+    group: Callable[[DataFrame, Sequence[Column]], DataFrame]
+    total: Callable[[Column], Column]
+    least: Callable[[Column], Column]
+    greatest: Callable[[Column], Column]
+    all_items: Callable[[Column], Column]
+
+
+SEVERAL = Joins(
+    lambda rows, columns: rows.groupBy("variant_key").agg(*columns),
+    sf.sum,
+    sf.min,
+    sf.max,
+    lambda items: sf.flatten(sf.collect_set(items)),
+)
+ONE = Joins(lambda rows, columns: rows.select("variant_key", *columns), *[lambda column: column] * 4)
+
+
+def summarise_variants(
+    rows: DataFrame, joins: Joins, build: str, people: Mapping[str, int], somatic: bool
+) -> DataFrame:
     """The `variants` table from rows of blocks: their counts are summed, and what is said of a variant in several
     is put together so that no order of them matters. A row may tell of one of the two alone, and have null for the
     other.
@@ -30,41 +54,45 @@ def summarise_variants(rows: DataFrame, build: str, people: Mapping[str, int], s
     `people` is the number of samples in all blocks by suffix of SEXES: a variant without a row in a
     block is missing there. HWE is left out for somatic calls, which are not a population's genotypes.
     """
-    sums = [*(sf.sum(name).alias(name) for name in _names()), *sums_of_dosages(), *summed()]
-    joined = rows.groupBy("variant_key").agg(*_description(), *sums)
+    sums = [*(joins.total(sf.col(name)).alias(name) for name in _names()), *sums_of_dosages(joins)]
+    measures = join_measures(joins.total, joins.least, joins.greatest)
+    joined = joins.group(rows, [*_description(joins), *sums, *measures])
     placed = joined.withColumns({"build": sf.lit(build), "region": region_of(build)}).select("*", "annotation.*")
     tested = _no_test(placed) if somatic else with_hwe(placed)
     return with_frequencies(tested, people).withColumns(summaries()).select(VARIANTS.schema.names)
 
 
-def _description() -> list[Column]:
+def _description(joins: Joins) -> list[Column]:
     """The first ID, annotation and INFO in the order of their letters, and each reason in FILTER that a block
     gives."""
     annotation = sf.struct("gene", "consequence")
     annotated = sf.col("gene").isNotNull() | sf.col("consequence").isNotNull()
-    reasons = sf.flatten(sf.collect_set(sf.when(sf.size("filters") > 0, sf.col("filters"))))
+    reasons = joins.all_items(sf.when(sf.size("filters") > 0, sf.col("filters")))
     return [
-        *(sf.min(name).alias(name) for name in ("contig", "position", "ref", "alt", "rsid")),
-        sf.array_sort(sf.array_distinct(reasons)).alias("filters"),
-        sf.min(sf.when(annotated, annotation)).alias("annotation"),
-        *(sf.map_from_entries(sf.min(name)).alias(name) for name in ("info", "info_text")),
+        *(joins.least(sf.col(name)).alias(name) for name in ("contig", "position", "ref", "alt", "rsid")),
+        sf.array_sort(sf.array_distinct(sf.coalesce(reasons, sf.array()))).alias("filters"),
+        joins.least(sf.when(annotated, annotation)).alias("annotation"),
+        *(sf.map_from_entries(joins.least(sf.col(name))).alias(name) for name in ("info", "info_text")),
     ]
 
 
-def sums_of_dosages() -> list[Column]:
+def sums_of_dosages(joins: Joins) -> list[Column]:
     """DOSED summed over blocks: of those whose calls tell all, what these give. `variance` is null unless every
     block with dosages has one."""
     called = {sex: sum((sf.col(f"{call}{sex}") for call in CALLED), start=sf.lit(0)) for sex in SEXES}
     counted = {sex: sf.col(f"n_het{sex}") + 2 * sf.col(f"n_hom_alt{sex}") for sex in SEXES}
     squares = COPY**2 * (sf.col("n_het") + 4 * sf.col("n_hom_alt"))
     untold = sf.col("n_dosage").isNotNull() & sf.col("dosage_variance").isNull()
-    told = sf.coalesce(sf.sum("dosage_variance"), sf.lit(0))
+    values = {
+        **{f"n_dosage{sex}": sf.coalesce(f"n_dosage{sex}", called[sex]) for sex in SEXES},
+        **{f"dosage_sum{sex}": sf.coalesce(f"dosage_sum{sex}", COPY * counted[sex]) for sex in SEXES},
+        "dosage_square_sum": sf.coalesce("dosage_square_sum", squares),
+        "dosage_excess_sum": sf.coalesce("dosage_excess_sum", COPY * sf.col("n_hom_alt")),
+    }
+    variance = sf.when(~joins.greatest(untold), joins.total(sf.col("dosage_variance")))
     return [
-        *(sf.sum(sf.coalesce(f"n_dosage{sex}", called[sex])).alias(f"n_dosage{sex}") for sex in SEXES),
-        *(sf.sum(sf.coalesce(f"dosage_sum{sex}", COPY * counted[sex])).alias(f"dosage_sum{sex}") for sex in SEXES),
-        sf.sum(sf.coalesce("dosage_square_sum", squares)).alias("dosage_square_sum"),
-        sf.sum(sf.coalesce("dosage_excess_sum", COPY * sf.col("n_hom_alt"))).alias("dosage_excess_sum"),
-        sf.when(sf.count("dosage_variance") > 0, sf.when(~sf.max(untold), told)).alias("dosage_variance"),
+        *(joins.total(value).alias(name) for name, value in values.items()),
+        variance.alias("dosage_variance"),
     ]
 
 
