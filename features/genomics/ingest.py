@@ -212,7 +212,7 @@ def _write(
     """The four tables and their new versions; samples are summarised beside the variants as written. What was
     called and refused earlier stays."""
     build, somatic, earlier = genomics.build, genomics.somatic, batch.earlier
-    counted = accepted.select(*DESCRIBED, *COUNTS, *DOSED, *MEASURES)
+    counted = accepted.select(*DESCRIBED, *COUNTS, *DOSED, *MEASURES).coalesce(_few(spark))
     called = accepted.select("variant_key", "sample_block", "calls", "sole_carrier")
     sums = _sums(spark, batch, accepted, measured)
     joins = ONE if len(batch.sizes) == 1 and not earlier else SEVERAL
@@ -236,10 +236,14 @@ def _write(
 def _sums(spark: SparkSession, batch: Batch, accepted: DataFrame, measured: DataFrame) -> DataFrame:
     """Sums of each sample, new rows beside what was summed earlier; in few tasks, for each gives all samples."""
     before = batch.earlier.samples if batch.earlier else None
-    tasks = max(spark.sparkContext.defaultParallelism, int(spark.conf.get("spark.sql.shuffle.partitions") or 1))
     calls = accepted.select("sample_block", "calls", "region", substitution().alias("substitution"))
-    sums = sums_by_sample(calls.coalesce(tasks), batch.sexes, before)
+    sums = sums_by_sample(calls.coalesce(_few(spark)), batch.sexes, before)
     return sums.join(measures_by_sample(measured, before), KEYS, "left")
+
+
+def _few(spark: SparkSession) -> int:
+    """So many tasks as a shuffle would have: files of genomes may have far more parts."""
+    return max(spark.sparkContext.defaultParallelism, int(spark.conf.get("spark.sql.shuffle.partitions") or 1))
 
 
 def _refused(spark: SparkSession, found: DataFrame, roster: Roster) -> DataFrame:
