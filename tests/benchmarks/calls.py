@@ -21,8 +21,9 @@ SETTINGS = {"genomics.build": "GRCh37", "genomics.scores": "null", "identity.pat
 SESSION = """
 import json, sys
 from features.contract.settings import SparkSettings
-from features.lake import spark_session
+from features.lake import spark_session, stop_spark
 spark_session(SparkSettings(**json.loads(sys.argv[1])), "start").range(1).count()
+stop_spark()
 """
 
 
@@ -78,5 +79,5 @@ def stage(name: str, home: Path, settings: Mapping[str, str]) -> list[str]:
 
 
 def session(spark: Mapping[str, Any]) -> list[str]:
-    """The command that starts a session and ends it."""
+    """The command that starts a session and ends it, as a stage does."""
     return [sys.executable, "-c", SESSION, json.dumps(spark)]

@@ -1,8 +1,8 @@
 """Genomes beside plink2 and Hail: a VCF of more than 2 GB to the lake's tables with full QC; then from the packed
 calls QC again, kinship and principal components, beside plink2.
 
-Each side is a command of its own, one after the other in each round. What a Spark session takes to start is
-measured in the same round, shown by itself, and not counted; nor is what Hail's takes.
+Each side is a command of its own, one after the other in each round. What a Spark session takes to start and
+to end is measured in the same round, shown by itself, and not counted; nor is what Hail's takes.
 """
 
 import json

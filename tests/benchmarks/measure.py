@@ -4,6 +4,7 @@ import json
 import subprocess
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 
 import psutil
@@ -17,14 +18,21 @@ class Peaks:
     tree_bytes: int = 0
 
     def look(self, pid: int) -> None:
-        """Shared pages count once per process."""
+        """Shared pages count once per process, but not those of a child that is only just starting."""
         try:
-            tree = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+            process = psutil.Process(pid)
+            memory = {pid: process.memory_info()}
+            total = memory[pid].rss
+            for child in process.children(recursive=True):
+                with suppress(psutil.NoSuchProcess):
+                    memory[child.pid] = own = child.memory_info()
+                    parent = memory.get(child.ppid())
+                    # Java's children have all of its memory until they run their own program.
+                    total += own.rss if parent is None or parent.vms != own.vms else 0
         except psutil.NoSuchProcess:
             return
-        resident = [_resident(process) for process in tree]
-        self.own_bytes = max(self.own_bytes, resident[0])
-        self.tree_bytes = max(self.tree_bytes, sum(resident))
+        self.own_bytes = max(self.own_bytes, memory[pid].rss)
+        self.tree_bytes = max(self.tree_bytes, total)
 
 
 @dataclass(slots=True)
@@ -54,10 +62,3 @@ def measure(command: list[str]) -> Measured:
 def _watch(pid: int, peaks: Peaks, done: threading.Event) -> None:
     while not done.wait(0.2):
         peaks.look(pid)
-
-
-def _resident(process: psutil.Process) -> int:
-    try:
-        return process.memory_info().rss
-    except psutil.NoSuchProcess:
-        return 0
