@@ -3,8 +3,8 @@ genotypes, by variants and by people.
 
 In Spark's local mode driver and executor are one JVM; here they are processes of their own (`local-cluster`). The
 executor's heap is fixed and counts as full: what can grow is what Python, Arrow and the JVM beside its heap take.
-Of the driver's heap counts what a full collection leaves, every three seconds. Memory is meant at its highest. What
-a session takes to start and to end is measured in the same round and not counted.
+Of the driver's heap counts what a full collection leaves, every three seconds. Memory is meant at its highest.
+What a session takes to start and to end is measured in the same round and not counted.
 """
 
 import json
