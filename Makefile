@@ -33,7 +33,7 @@ lint: setup      ## Format, lint, types and the house's import rules.
 bench: setup peers ## Measure the demo against its limits, and ours against peers.
 	$(BIN)/python -m tests.benchmarks
 
-peers: build/peers/petastorm/.ready ## Install the peers that ours is measured against, each in its own environment.
+peers: build/peers/petastorm/.ready build/peers/hail/.ready ## Install the peers that ours is measured against, each in its own environment.
 
 archive: build/archive/environment.tar.gz ## The environment that YARN containers unpack.
 
@@ -68,9 +68,9 @@ check-tools:
 	$(BIN)/uv pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
-build/peers/petastorm/.ready: deploy/lock/petastorm.txt | setup
-	$(BIN)/uv venv --quiet --clear --python $(BIN)/python build/peers/petastorm
-	$(BIN)/uv pip install --quiet --python build/peers/petastorm/bin/python --require-hashes -r deploy/lock/petastorm.txt
+build/peers/%/.ready: deploy/lock/%.txt | setup
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(@D)
+	$(BIN)/uv pip install --quiet --python $(@D)/bin/python --require-hashes -r $<
 	touch $@
 
 build/archive/environment.tar.gz: setup deploy/lock/train.txt deploy/lock/report.txt

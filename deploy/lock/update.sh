@@ -8,5 +8,7 @@ compile --all-extras -o deploy/lock/dev.txt
 compile -c deploy/lock/dev.txt -o deploy/lock/core.txt
 compile -c deploy/lock/dev.txt --extra train -o deploy/lock/train.txt
 compile -c deploy/lock/dev.txt --extra report -o deploy/lock/report.txt
-# The peer of the benchmarks is stock Petastorm with what it was made for.
-.venv/bin/uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 -o deploy/lock/petastorm.txt deploy/lock/petastorm.in
+# The peers of the benchmarks: stock Petastorm with what it was made for, and Hail.
+for peer in petastorm hail; do
+  .venv/bin/uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 -o "deploy/lock/$peer.txt" "deploy/lock/$peer.in"
+done

@@ -7,13 +7,14 @@ The exit code is 1 when a limit does not hold.
 import sys
 from collections.abc import Callable
 
-from tests.benchmarks import demo, feed, genomes, scaling, writing
+from tests.benchmarks import demo, feed, genomes, growth, scaling, writing
 from tests.benchmarks.claims import Row, show
 
 BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "demo": demo.run,
     "feed": feed.run,
     "genomes": genomes.run,
+    "growth": growth.run,
     "scaling": scaling.run,
     "writing": writing.run,
 }

@@ -1,16 +1,10 @@
 """The demo from nothing: its time and memory, and its model beside baselines."""
 
-import json
 import shutil
-import subprocess
 import sys
-import threading
-import time
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-import psutil
 from rich.console import Console
 from rich.table import Table
 
@@ -21,19 +15,11 @@ from jobs.cli.recovered import held_out_risks
 from models.evaluate.bootstrap import difference, estimate
 from models.evaluate.metrics import auroc_statistic
 from tests.benchmarks.claims import Row
+from tests.benchmarks.measure import Measured, measure
 
 HOME = Path("build/bench/demo")
 RISKLOOM = str(Path(sys.executable).parent / "riskloom")
 GIB = 1 << 30
-
-
-@dataclass(slots=True)
-class Measured:
-    """A command's wall time, the peak of its process tree's resident memory, and its summaries."""
-
-    seconds: float
-    peak_bytes: int
-    summaries: list[dict[str, object]]
 
 
 def run() -> list[Row]:
@@ -47,44 +33,9 @@ def run() -> list[Row]:
     return [*speed(simulate, first, second), *quality(raw, lake)]
 
 
-def measure(command: list[str]) -> Measured:
-    """Run a command to its end; memory is summed over its processes five times a second."""
-    started, peak, done = time.monotonic(), [0], threading.Event()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    watcher = threading.Thread(target=_watch, args=(process.pid, peak, done))
-    watcher.start()
-    output, _ = process.communicate()
-    done.set()
-    watcher.join()
-    if process.returncode:
-        raise SystemExit(f"{' '.join(command)} ended with {process.returncode}")
-    summaries = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
-    return Measured(time.monotonic() - started, peak[0], summaries)
-
-
-def _watch(pid: int, peak: list[int], done: threading.Event) -> None:
-    while not done.wait(0.2):
-        peak[0] = max(peak[0], _resident(pid))
-
-
-def _resident(pid: int) -> int:
-    """Bytes resident in a process and its descendants; shared pages count once per process."""
-    try:
-        tree = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return 0
-    total = 0
-    for process in tree:
-        try:
-            total += process.memory_info().rss
-        except psutil.NoSuchProcess:
-            continue
-    return total
-
-
 def speed(simulate: Measured, first: Measured, second: Measured) -> list[Row]:
     """Wall time and memory of the demo, and of a second run with nothing new."""
-    total, peak = simulate.seconds + first.seconds, max(simulate.peak_bytes, first.peak_bytes)
+    total, peak = simulate.seconds + first.seconds, max(simulate.peaks.tree_bytes, first.peaks.tree_bytes)
     again = {str(summary["status"]) for summary in second.summaries}
     return [
         Row("the demo after set-up", "at most 300 s", f"{total:.0f} s", total <= 300),
