@@ -184,11 +184,11 @@ def _imputed(variants: Sequence[Variant], groups: Sequence[npt.NDArray[np.bool_]
 
 def _measures(variants: Sequence[Variant]) -> list[pa.Array]:
     """MEASURES of each variant over its samples."""
-    sums = [
-        no_measures(1) if measured is None else sum_measures(measured[:, None], axis=2)
-        for measured in (variant.calls.measured for variant in variants)
-    ]
-    return as_columns(np.hstack(sums))
+    sums = no_measures(len(variants))
+    for row, variant in enumerate(variants):
+        if variant.calls.measured is not None:
+            sums[:, row] = sum_measures(variant.calls.measured[:, None], axis=2)[:, 0]
+    return as_columns(sums)
 
 
 def _add_measured(measured: Counts, variants: Sequence[tuple[Row, Variant]]) -> Counts:
