@@ -7,7 +7,7 @@ The exit code is 1 when a limit does not hold.
 import sys
 from collections.abc import Callable
 
-from tests.benchmarks import demo, feed, genomes, scaling, writing
+from tests.benchmarks import demo, feed, genomes, scaling, scores, writing
 from tests.benchmarks.claims import Row, show
 
 BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
@@ -15,6 +15,7 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "feed": feed.run,
     "genomes": genomes.run,
     "scaling": scaling.run,
+    "scores": scores.run,
     "writing": writing.run,
 }
 

@@ -38,10 +38,10 @@ def run() -> list[Row]:
         raise SystemExit("plink2 and bgzip are missing: apt-get install plink2 tabix")
     shutil.rmtree(HOME, ignore_errors=True)
     vcf, more = HOME / "raw/genomes.vcf.gz", HOME / "raw/more.vcf.gz"
-    size, variants = _write(vcf, BYTES, 0)
-    _write(more, BYTES // 10, 100 * (variants + 1))
+    size, variants = write_vcf(vcf, BYTES, 0)
+    write_vcf(more, BYTES // 10, 100 * (variants + 1))
     rounds = [_round(vcf, more) for _ in range(ROUNDS)]
-    name = _words("plink2", "--version").split("(")[0].strip()
+    name = words("plink2", "--version").split("(")[0].strip()
     what = f"{variants:,} variants of 2,504 people, {size / 1e9:.1f} GB of VCF"
     packed = sum(file.stat().st_size for file in (HOME / "lake/genotypes").rglob("*.parquet"))
     weight = packed / (vcf.stat().st_size + more.stat().st_size)
@@ -64,7 +64,7 @@ def run() -> list[Row]:
     ]
 
 
-def _write(vcf: Path, least: int, after: int) -> tuple[int, int]:
+def write_vcf(vcf: Path, least: int, after: int) -> tuple[int, int]:
     """The VCF of so many bytes or more, by bgzip, at places after this one; its size before, and its number of
     variants."""
     with gzip.open(CALLS, "rt") as stored:
@@ -115,23 +115,23 @@ def _round(vcf: Path, more: Path) -> dict[str, float]:
     limits = ["--var-filter", "--mind", f"{1 - LIMITS['sample_call_rate']:g}"]
     limits += ["--geno", f"{1 - LIMITS['variant_call_rate']:g}", "--maf", f"{LIMITS['allele_frequency']:g}"]
     limits += ["--hwe", f"{LIMITS['hwe_mid_p']:g}", "midp"]
-    found = {"start": _seconds([sys.executable, "-c", START])}
-    found["plink2 0"] = _seconds([*plink, "--vcf", str(vcf), *reports])
-    found["ours 0"] = _seconds([RISKLOOM, "ingest_genomics", *own]) - found["start"]
-    _seconds([*plink, "--vcf", str(vcf), "--make-pgen"])
-    found["plink2 1"] = _seconds([*plink, "--pfile", str(HOME / "plink"), *limits, *reports])
-    found["ours 1"] = _seconds([RISKLOOM, "qc_genomes", *own]) - found["start"]
+    found = {"start": seconds([sys.executable, "-c", START])}
+    found["plink2 0"] = seconds([*plink, "--vcf", str(vcf), *reports])
+    found["ours 0"] = seconds([RISKLOOM, "ingest_genomics", *own]) - found["start"]
+    seconds([*plink, "--vcf", str(vcf), "--make-pgen"])
+    found["plink2 1"] = seconds([*plink, "--pfile", str(HOME / "plink"), *limits, *reports])
+    found["ours 1"] = seconds([RISKLOOM, "qc_genomes", *own]) - found["start"]
     king = ["--make-king-table", "--king-table-filter", "0.0884"]
-    found["plink2 2"] = _seconds([*plink, "--pfile", str(HOME / "plink"), *limits, *king])
-    found["ours 2"] = _seconds([RISKLOOM, "relate_genomes", *own]) - found["start"]
+    found["plink2 2"] = seconds([*plink, "--pfile", str(HOME / "plink"), *limits, *king])
+    found["ours 2"] = seconds([RISKLOOM, "relate_genomes", *own]) - found["start"]
     common = [*limits, "--autosome", "--indep-pairwise", "500kb", "0.2"]
     common[common.index("--maf") + 1] = "0.05"
     axes = ["--extract", str(HOME / "plink.prune.in"), "--pca", "10"]
-    found["plink2 3"] = _seconds([*plink, "--pfile", str(HOME / "plink"), *common])
-    found["plink2 3"] += _seconds([*plink, "--pfile", str(HOME / "plink"), *axes])
-    found["ours 3"] = _seconds([RISKLOOM, "infer_ancestry", *own]) - found["start"]
+    found["plink2 3"] = seconds([*plink, "--pfile", str(HOME / "plink"), *common])
+    found["plink2 3"] += seconds([*plink, "--pfile", str(HOME / "plink"), *axes])
+    found["ours 3"] = seconds([RISKLOOM, "infer_ancestry", *own]) - found["start"]
     both = ["--set", f"genomics.paths={json.dumps([vcf.name, more.name])}"]
-    found["more"] = _seconds([RISKLOOM, "ingest_genomics", *own, *both]) - found["start"]
+    found["more"] = seconds([RISKLOOM, "ingest_genomics", *own, *both]) - found["start"]
     sys.stderr.write(json.dumps({name: round(seconds, 1) for name, seconds in found.items()}) + "\n")
     return found
 
@@ -152,7 +152,7 @@ def _more(rounds: list[dict[str, float]]) -> Row:
     return Row(what, "at most 0.5", figure, median(ratios) <= 0.5)
 
 
-def _seconds(command: list[str]) -> float:
+def seconds(command: list[str]) -> float:
     started = time.monotonic()
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     if ended.returncode:
@@ -160,5 +160,5 @@ def _seconds(command: list[str]) -> float:
     return time.monotonic() - started
 
 
-def _words(*command: str) -> str:
+def words(*command: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
