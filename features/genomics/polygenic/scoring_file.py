@@ -2,7 +2,7 @@
 
 Format: https://www.pgscatalog.org/downloads/#dl_ftp_scoring. Of a harmonised file the harmonised
 positions (`hm_chr`, `hm_pos`) are taken, which have a build of their own. Those of another build are lifted
-over where there are chains from it. Each file is read by one task; nothing of it comes to the driver but the
+over where there are chains from it. A file is read by one task; nothing of it comes to the driver but the
 header.
 
 Lines are read many at once, a column at a time: a hundred scores have ten million of them. What has few distinct
@@ -42,6 +42,8 @@ BUILDS = {
 WHOLE = 1 << 62
 MOST_DIGITS = 10
 _LINES = 1 << 16
+_TASKS = 4
+"""A core: what many scores ask for is brought together in a task first."""
 _TEXT = pa.string()
 _PLAIN = re.compile("[ACGT]+")
 _COMPLEX = ("is_haplotype", "is_diplotype", "is_interaction")
@@ -118,7 +120,7 @@ def read_scoring_files(
             for index in batch["id"].to_pylist():
                 yield from parse(shared.value[index])
 
-    tasks = spark.range(0, len(opened), 1, len(opened))
+    tasks = spark.range(0, len(opened), 1, min(len(opened), _TASKS * spark.sparkContext.defaultParallelism))
     return list(opened), tasks.mapInArrow(rows, from_arrow_schema(SCHEMA))
 
 
