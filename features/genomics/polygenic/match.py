@@ -101,22 +101,19 @@ def weights_of_alt(matched: DataFrame) -> DataFrame:
     names, and where there are others, less one weight a copy, to each of them.
     """
     used = matched.filter(sf.col("match_type").isin(*MATCHED))
-    step = _weight(0) - _weight(1)
-    others = sf.transform(
-        sf.array_except("site", sf.array("variant_key")),
-        lambda key: _entry(key, [sf.lit(0.0), step, 2 * step], [sf.lit(0.0), step]),
+    is_ref, step = sf.col("match_type").isin(*EFFECT_IS_REF), _weight(0) - _weight(1)
+    three, two = [_weight(0), _weight(1), _weight(2)], [_weight(0), _weight(1)]
+    named = used.select(
+        *("score", "variant_key"),
+        sf.when(is_ref, sf.array(three[::-1])).otherwise(sf.array(three)).alias("weights"),
+        sf.when(is_ref, sf.array(two[::-1])).otherwise(sf.array(two)).alias("haploid"),
     )
-    of_alt = _entry(sf.col("variant_key"), [_weight(0), _weight(1), _weight(2)], [_weight(0), _weight(1)])
-    of_ref = _entry(sf.col("variant_key"), [_weight(2), _weight(1), _weight(0)], [_weight(1), _weight(0)])
-    is_ref = sf.col("match_type").isin(*EFFECT_IS_REF)
-    entries = sf.when(is_ref, sf.concat(sf.array(of_ref), others)).otherwise(sf.array(of_alt))
-    return used.select("score", sf.explode(entries).alias("entry")).select("score", "entry.*")
-
-
-def _entry(key: Column, weights: list[Column], haploid: list[Column]) -> Column:
-    return sf.struct(
-        key.alias("variant_key"), sf.array(*weights).alias("weights"), sf.array(*haploid).alias("haploid")
+    others = used.filter(is_ref & (sf.size("site") > 1)).select(
+        *("score", sf.explode(sf.array_except("site", sf.array("variant_key"))).alias("variant_key")),
+        sf.array(sf.lit(0.0), step, 2 * step).alias("weights"),
+        sf.array(sf.lit(0.0), step).alias("haploid"),
     )
+    return named.unionByName(others)
 
 
 def _rank() -> Column:

@@ -44,15 +44,16 @@ def weighed_variants(weights: DataFrame, variants: DataFrame, scores: list[str],
     """A row per variant that counts: `variant_key, region`, the means of its ALT count and of max(count - 1, 0) in
     people with two copies, and `entries` of the scores that weigh it: `score` (its number), `base` (w0),
     `step` (w1 - w0) and `bend` (w2 - 2 w1 + w0), and base and step of those who have one copy."""
-    numbers = sf.create_map(*(sf.lit(item) for pair in enumerate(scores) for item in (pair[1], pair[0])))
+    numbers = weights.sparkSession.createDataFrame(list(enumerate(scores)), "number int, score string")
     w0, w1, w2 = (sf.col("weights")[count] for count in range(3))
     one0, one1 = (sf.col("haploid")[count] for count in range(2))
     entry = sf.struct(
-        numbers[sf.col("score")].alias("score"),
+        sf.col("number").alias("score"),
         *(w0.alias("base"), (w1 - w0).alias("step"), (w2 - 2 * w1 + w0).alias("bend")),
         *(one0.alias("haploid_base"), (one1 - one0).alias("haploid_step")),
     )
-    grouped = weights.groupBy("variant_key").agg(sf.collect_list(entry).alias("entries"))
+    numbered = weights.join(sf.broadcast(numbers), "score")
+    grouped = numbered.groupBy("variant_key").agg(sf.collect_list(entry).alias("entries"))
     p = sf.col("allele_frequency")
     two = sf.when(sf.col("region") == Region.DIPLOID, sf.col("mean_excess"))
     known = variants.join(grouped, "variant_key").withColumn("region", region_of(build))
