@@ -10,7 +10,7 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as sf
 
 from features.genomics.liftover import Unlifted
-from features.genomics.polygenic.scoring_file import COMPLEX, UNPLACED
+from features.genomics.polygenic.scoring_lines import COMPLEX, UNPLACED
 
 
 class MatchType(StrEnum):

@@ -20,7 +20,8 @@ from features.genomics.liftover import Liftover, open_liftover
 from features.genomics.polygenic.adjust import with_adjusted
 from features.genomics.polygenic.development import developed_here
 from features.genomics.polygenic.match import MATCHED, match_alleles, match_lines, weights_of_alt, without_unusable
-from features.genomics.polygenic.scoring_file import WRONG, read_scoring_files
+from features.genomics.polygenic.scoring_file import read_scoring_files
+from features.genomics.polygenic.scoring_lines import WRONG
 from features.genomics.polygenic.sums import means, sum_scores, weighed_variants
 from features.genomics.quality_control import check_current
 from features.genomics.sexes import Sex, Sexes

@@ -15,7 +15,8 @@ from features.contract.persons import PersonKeyer
 from features.genomics.clean import trim
 from features.genomics.contigs import harmonise
 from features.genomics.polygenic import scoring_file
-from features.genomics.polygenic.scoring_file import SCHEMA, ScoringFile, open_scoring_file, parse
+from features.genomics.polygenic.scoring_file import ScoringFile, open_scoring_file, parse
+from features.genomics.polygenic.scoring_lines import SCHEMA
 from tests.features.genomics.polygenic.catalog import CATALOG, stored
 
 COLUMNS = "chr_name\tchr_position\teffect_allele\tother_allele\teffect_weight"
