@@ -7,7 +7,7 @@ The exit code is 1 when a limit does not hold.
 import sys
 from collections.abc import Callable
 
-from tests.benchmarks import demo, feed, genomes, growth, scaling, writing
+from tests.benchmarks import demo, feed, genomes, growth, scaling, scores, writing
 from tests.benchmarks.claims import Row, show
 
 BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
@@ -16,6 +16,7 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "genomes": genomes.run,
     "growth": growth.run,
     "scaling": scaling.run,
+    "scores": scores.run,
     "writing": writing.run,
 }
 

@@ -1,7 +1,7 @@
 """Lines of scoring files to variants: by position and alleles, on either strand, each line at most once.
 
 Kinds of match and their order are those of the PGS Catalog's pgscatalog-match
-(https://pygscatalog.readthedocs.io).
+(https://pygscatalog.readthedocs.io). Many scores ask for the same alleles: these are matched first, each once.
 """
 
 from enum import StrEnum
@@ -10,7 +10,7 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as sf
 
 from features.genomics.liftover import Unlifted
-from features.genomics.polygenic.scoring_file import COMPLEX, UNPLACED
+from features.genomics.polygenic.scoring_lines import COMPLEX, UNPLACED
 
 
 class MatchType(StrEnum):
@@ -49,30 +49,38 @@ class MatchType(StrEnum):
 MATCHED = tuple(MatchType)[:8]
 EFFECT_IS_REF = (MatchType.REFALT, MatchType.REFALT_FLIP, MatchType.NO_OA_REF, MatchType.NO_OA_REF_FLIP)
 LINE = ["score", "line"]
+ALLELES = ["contig", "position", "effect_allele", "other_allele"]
 
 
-def match_lines(lines: DataFrame, variants: DataFrame, keep_ambiguous: bool) -> DataFrame:
-    """Each line once, with `variant_key` (null without a match), `match_type` and `site`: the keys of all
-    variants that replace the same REF bases. Variants that nobody was called at are as if not there."""
+def match_alleles(lines: DataFrame, variants: DataFrame) -> DataFrame:
+    """What lines ask for, ALLELES, each once and only where a variant has it: the preferred one's `variant_key`,
+    `ref` and `alt`, its `rank` in MATCHED, and `site`: the keys of all variants that replace the same REF bases.
+    Variants that nobody was called at are as if not there."""
     sites = variants.filter("allele_number > 0").select("variant_key", "contig", "position", "ref", "alt")
-    tried = lines.join(sites, ["contig", "position"], "left").withColumn("rank", _rank())
-    line, there = Window.partitionBy(LINE), Window.partitionBy(*LINE, "ref")
+    asked = lines.filter("problem is null").select(ALLELES).distinct()
+    tried = asked.join(sites, ["contig", "position"]).withColumn("rank", _rank())
+    one, there = Window.partitionBy(ALLELES), Window.partitionBy(*ALLELES, "ref")
     tried = tried.withColumns(
         {
             "site": sf.collect_list("variant_key").over(there),
-            "n_refs": sf.size(sf.collect_set("ref").over(line)),
-            "either_way": sf.max(sf.col("rank") == 0).over(line) & sf.max(sf.col("rank") == 1).over(line),
+            "n_refs": sf.size(sf.collect_set("ref").over(one)),
+            "either_way": sf.max(sf.col("rank") == 0).over(one) & sf.max(sf.col("rank") == 1).over(one),
+            "try": sf.row_number().over(one.orderBy("rank", "variant_key")),
         }
     )
-    order = Window.partitionBy(LINE).orderBy("rank", "variant_key")
-    best = tried.withColumn("try", sf.row_number().over(order)).filter(sf.col("try") == 1)
-    judged = best.withColumn("match_type", _judge(keep_ambiguous))
+    return tried.filter((sf.col("try") == 1) & (sf.col("rank") < len(MATCHED))).drop("try")
+
+
+def match_lines(lines: DataFrame, found: DataFrame, keep_ambiguous: bool) -> DataFrame:
+    """Each line once, with `match_type`, and of its alleles in `found` (`match_alleles`) `variant_key` and `site`;
+    null where they are not there."""
+    asked = found.withColumnsRenamed({name: f"asked_{name}" for name in ALLELES})
+    same = [sf.col(name).eqNullSafe(sf.col(f"asked_{name}")) for name in ALLELES]
+    judged = lines.join(asked, same, "left").withColumn("match_type", _judge(keep_ambiguous))
     known = sf.col("match_type").isin(*MATCHED)
     again = sf.row_number().over(Window.partitionBy("score", "variant_key", known).orderBy("line")) > 1
     kind = sf.when(known & again, MatchType.DUPLICATE.value).otherwise(sf.col("match_type"))
-    key = sf.when(sf.col("match_type") != MatchType.UNMATCHED.value, sf.col("variant_key"))
-    columns = [*lines.columns, "variant_key", "match_type", "site"]
-    return judged.withColumns({"match_type": kind, "variant_key": key}).select(columns)
+    return judged.withColumn("match_type", kind).select(*lines.columns, "variant_key", "match_type", "site")
 
 
 def without_unusable(matched: DataFrame, usable: DataFrame) -> DataFrame:
@@ -93,22 +101,19 @@ def weights_of_alt(matched: DataFrame) -> DataFrame:
     names, and where there are others, less one weight a copy, to each of them.
     """
     used = matched.filter(sf.col("match_type").isin(*MATCHED))
-    step = _weight(0) - _weight(1)
-    others = sf.transform(
-        sf.array_except("site", sf.array("variant_key")),
-        lambda key: _entry(key, [sf.lit(0.0), step, 2 * step], [sf.lit(0.0), step]),
+    is_ref, step = sf.col("match_type").isin(*EFFECT_IS_REF), _weight(0) - _weight(1)
+    three, two = [_weight(0), _weight(1), _weight(2)], [_weight(0), _weight(1)]
+    named = used.select(
+        *("score", "variant_key"),
+        sf.when(is_ref, sf.array(three[::-1])).otherwise(sf.array(three)).alias("weights"),
+        sf.when(is_ref, sf.array(two[::-1])).otherwise(sf.array(two)).alias("haploid"),
     )
-    of_alt = _entry(sf.col("variant_key"), [_weight(0), _weight(1), _weight(2)], [_weight(0), _weight(1)])
-    of_ref = _entry(sf.col("variant_key"), [_weight(2), _weight(1), _weight(0)], [_weight(1), _weight(0)])
-    is_ref = sf.col("match_type").isin(*EFFECT_IS_REF)
-    entries = sf.when(is_ref, sf.concat(sf.array(of_ref), others)).otherwise(sf.array(of_alt))
-    return used.select("score", sf.explode(entries).alias("entry")).select("score", "entry.*")
-
-
-def _entry(key: Column, weights: list[Column], haploid: list[Column]) -> Column:
-    return sf.struct(
-        key.alias("variant_key"), sf.array(*weights).alias("weights"), sf.array(*haploid).alias("haploid")
+    others = used.filter(is_ref & (sf.size("site") > 1)).select(
+        *("score", sf.explode(sf.array_except("site", sf.array("variant_key"))).alias("variant_key")),
+        sf.array(sf.lit(0.0), step, 2 * step).alias("weights"),
+        sf.array(sf.lit(0.0), step).alias("haploid"),
     )
+    return named.unionByName(others)
 
 
 def _rank() -> Column:
@@ -138,7 +143,7 @@ def _complement(allele: Column) -> Column:
 
 
 def _judge(keep_ambiguous: bool) -> Column:
-    kinds = sf.array(*(sf.lit(kind.value) for kind in (*MATCHED, MatchType.UNMATCHED)))
+    kinds = sf.array(*(sf.lit(kind.value) for kind in MATCHED))
     kind = sf.element_at(kinds, sf.col("rank") + 1)
     ambiguous = sf.col("ref") == _complement(sf.col("alt"))
     if keep_ambiguous:
@@ -150,7 +155,7 @@ def _judge(keep_ambiguous: bool) -> Column:
     undone = kind.isin(*EFFECT_IS_REF) & crowded
     return (
         sf.when(sf.col("problem").isNotNull(), sf.col("problem"))
-        .when(sf.col("rank") == len(MATCHED), MatchType.UNMATCHED.value)
+        .when(sf.col("rank").isNull(), MatchType.UNMATCHED.value)
         .when(ambiguous, MatchType.AMBIGUOUS.value)
         .when(undone, MatchType.COMPLEX.value)
         .otherwise(kind)

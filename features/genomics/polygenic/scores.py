@@ -19,13 +19,14 @@ from features.genomics.blocks import row_bytes, sexes_by_block
 from features.genomics.liftover import Liftover, open_liftover
 from features.genomics.polygenic.adjust import with_adjusted
 from features.genomics.polygenic.development import developed_here
-from features.genomics.polygenic.match import MATCHED, match_lines, weights_of_alt, without_unusable
-from features.genomics.polygenic.scoring_file import WRONG, read_scoring_files
+from features.genomics.polygenic.match import MATCHED, match_alleles, match_lines, weights_of_alt, without_unusable
+from features.genomics.polygenic.scoring_file import read_scoring_files
+from features.genomics.polygenic.scoring_lines import WRONG
 from features.genomics.polygenic.sums import means, sum_scores, weighed_variants
 from features.genomics.quality_control import check_current
 from features.genomics.sexes import Sex, Sexes
 from features.genomics.structure.ancestry import check_current as check_ancestry
-from features.lake import Written, bounded_arrow_batches, read_table, write_table
+from features.lake import Written, bounded_arrow_batches, broadcast_if_few, read_table, write_table
 
 log = logging.getLogger("riskloom")
 
@@ -83,7 +84,8 @@ def score_genomes(
     liftovers = _liftovers(raw, wanted, genomics.build, keyer)
     names, lines = read_scoring_files(spark, raw, files, keyer, genomics.build, liftovers)
     known = {"developed_here": developed_here(raw, wanted.development, keyer, names)} if wanted.development else {}
-    matched = match_lines(lines, variants, wanted.keep_ambiguous)
+    alleles = match_alleles(lines, variants).persist(StorageLevel.MEMORY_AND_DISK)
+    matched = match_lines(lines, broadcast_if_few(alleles, alleles.count()), wanted.keep_ambiguous)
     if genomics.quality:
         matched = without_unusable(matched, usable)
     matched = matched.persist(StorageLevel.MEMORY_AND_DISK)
@@ -105,6 +107,7 @@ def score_genomes(
         }
     finally:
         matched.unpersist()
+        alleles.unpersist()
     counts = {name: overlap.as_counts() for name, overlap in overlaps.items()}
     return Written(tables, {"scores": counts, "left_out": sorted(set(names) - set(chosen))} | known)
 

@@ -2,15 +2,15 @@
 
 Format: https://www.pgscatalog.org/downloads/#dl_ftp_scoring. Of a harmonised file the harmonised
 positions (`hm_chr`, `hm_pos`) are taken, which have a build of their own. Those of another build are lifted
-over where there are chains from it. Each file is read by one task; nothing of it comes to the driver but the
+over where there are chains from it. A file is read by one task; nothing of it comes to the driver but the
 header.
 """
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+import numpy as np
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
@@ -18,10 +18,9 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from features.contract.errors import DataGateError
 from features.contract.paths import FileStat, Location
 from features.contract.persons import PersonKeyer
-from features.genomics.clean import trim
-from features.genomics.contigs import harmonise
 from features.genomics.liftover import Liftover
 from features.genomics.polygenic.lift import lift_lines
+from features.genomics.polygenic.scoring_lines import DOSAGES, SCHEMA, read_lines
 from features.raw_text import Split, plan_splits, read_chunks
 
 BUILDS = {
@@ -30,29 +29,9 @@ BUILDS = {
     **dict.fromkeys(("grch38", "hg38"), "GRCh38"),
 }
 WHOLE = 1 << 62
-MOST_DIGITS = 10
-_ROWS = 1 << 16
-_PLAIN = re.compile("[ACGT]+")
-
-SCHEMA = pa.schema(
-    [
-        ("score", pa.string()),
-        ("line", pa.int64()),
-        ("contig", pa.string()),
-        ("position", pa.int64()),
-        ("effect_allele", pa.string()),
-        ("other_allele", pa.string()),
-        ("weights", pa.list_(pa.float64())),
-        ("problem", pa.string()),
-        ("lifted_strand", pa.string()),
-    ]
-)
-"""A line's position and alleles, trimmed to what differs; `weights` of 0, 1 and 2 effect alleles. `problem`
-is set, and the rest but the line may be null, where a line cannot be scored (COMPLEX, UNPLACED, an Unlifted) or
-is wrong (WRONG_...). `lifted_strand` is + or - where the line was lifted over, - where that complemented it."""
-COMPLEX, UNPLACED = "complex", "unplaced"
-WRONG = WRONG_COLUMNS, WRONG_WEIGHT, WRONG_POSITION = "wrong_columns", "wrong_weight", "wrong_position"
-Row = tuple[object, ...]
+_LINES = 1 << 16
+_TASKS = 4
+"""A core: what many scores ask for is brought together in a task first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +45,11 @@ class ScoringFile:
     harmonised: bool
     header_line: int
     liftover: Liftover | None
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """The columns of contig and position."""
+        return ("hm_chr", "hm_pos") if self.harmonised else ("chr_name", "chr_position")
 
 
 def read_scoring_files(
@@ -94,7 +78,7 @@ def read_scoring_files(
             for index in batch["id"].to_pylist():
                 yield from parse(shared.value[index])
 
-    tasks = spark.range(0, len(opened), 1, len(opened))
+    tasks = spark.range(0, len(opened), 1, min(len(opened), _TASKS * spark.sparkContext.defaultParallelism))
     return list(opened), tasks.mapInArrow(rows, from_arrow_schema(SCHEMA))
 
 
@@ -106,7 +90,7 @@ def open_scoring_file(
     (split,) = plan_splits(root, [(file, keyer.path_digest(file.path))], WHOLE)
     about: dict[str, str] = {}
     number, line = 0, "#"
-    for number, line in _lines(split):  # noqa: B007  both are used where it stops
+    for number, line in _numbered(split):  # noqa: B007  both are used where it stops
         if not line.startswith("#"):
             break
         key, equals, value = line.lstrip("#").partition("=")
@@ -121,7 +105,7 @@ def open_scoring_file(
     )
     placed = ("hm_chr", "hm_pos") if harmonised else ("chr_name", "chr_position")
     missing = [name for name in (*placed, "effect_allele") if name not in columns]
-    if not missing and not ({"effect_weight"} & columns.keys() or _dosage_columns() <= columns.keys()):
+    if not missing and not ({"effect_weight"} & columns.keys() or set(DOSAGES) <= columns.keys()):
         missing = ["effect_weight"]
     if missing:
         raise DataGateError(
@@ -139,63 +123,12 @@ def parse(file: ScoringFile) -> Iterator[pa.RecordBatch]:
 
 
 def _batches(file: ScoringFile) -> Iterator[pa.RecordBatch]:
-    rows: list[Row] = []
-    for number, line in _lines(file.split):
-        if number > file.header_line and line:
-            rows.append((file.score, number, *_row(line.split("\t"), file), None))
-        if len(rows) == _ROWS:
-            yield _batch(rows)
-            rows = []
-    yield _batch(rows)
-
-
-def _row(cells: list[str], file: ScoringFile) -> Row:
-    if len(cells) > len(file.columns):
-        return (*[None] * 5, WRONG_COLUMNS)
-    cell = {name: cells[place].strip() if place < len(cells) else "" for name, place in file.columns.items()}
-    weights = _weights(cell)
-    if weights is None:
-        return (*[None] * 5, WRONG_WEIGHT)
-    contig, at = (cell["hm_chr"], cell["hm_pos"]) if file.harmonised else (cell["chr_name"], cell["chr_position"])
-    effect, other = cell["effect_allele"].upper(), _other(cell)
-    flags = ("is_haplotype", "is_diplotype", "is_interaction")
-    if any(_is_true(cell.get(flag)) for flag in flags) or not all(
-        map(_PLAIN.fullmatch, (effect, other or effect))
-    ):
-        return (None, None, effect, other, weights, COMPLEX)
-    if not contig or not at:
-        return (None, None, effect, other, weights, UNPLACED)
-    if not (at.isascii() and at.isdigit()) or len(at) > MOST_DIGITS:
-        return (None, None, effect, other, weights, WRONG_POSITION)
-    position = int(at)
-    if other is not None and other != effect:
-        position, other, effect = trim(position, other, effect)
-    return (harmonise(contig), position, effect, other, weights, None)
-
-
-def _weights(cell: Mapping[str, str]) -> list[float] | None:
-    """What 0, 1 and 2 effect alleles weigh; None where there is no number."""
-    dosage = [cell.get(f"dosage_{copies}_weight", "") for copies in range(3)]
-    try:
-        if all(dosage):
-            found = [float(weight) for weight in dosage]
-        else:
-            weight, kind = float(cell.get("effect_weight", "")), cell.get("effect_type", "")
-            if _is_true(cell.get("is_dominant")) or kind == "dominant":
-                found = [0.0, weight, weight]
-            elif _is_true(cell.get("is_recessive")) or kind == "recessive":
-                found = [0.0, 0.0, weight]
-            else:
-                found = [0.0, weight, 2 * weight]
-    except ValueError:
-        return None
-    return found if all(abs(weight) < float("inf") for weight in found) else None
-
-
-def _other(cell: Mapping[str, str]) -> str | None:
-    """The other allele, where one is told; of several inferred ones none is."""
-    told = cell.get("other_allele") or cell.get("reference_allele") or cell.get("hm_inferOtherAllele") or ""
-    return told.upper() if told and "/" not in told else None
+    for first, lines in _lines(file.split):
+        numbers = np.arange(first, first + len(lines))
+        told = (numbers > file.header_line) & (np.fromiter(map(len, lines), np.int64, len(lines)) > 0)
+        if told.any():
+            rows = [lines[row] for row in np.flatnonzero(told)]
+            yield read_lines(rows, numbers[told], file.score, file.columns, file.place)
 
 
 def _build(path: str, told: str | None, known: Set[str], build: str) -> str:
@@ -213,23 +146,17 @@ def _build(path: str, told: str | None, known: Set[str], build: str) -> str:
     return found
 
 
-def _lines(split: Split) -> Iterator[tuple[int, str]]:
-    number = 0
+def _lines(split: Split) -> Iterator[tuple[int, list[bytes]]]:
+    """Some lines at once, without their ends, and the number of the first."""
+    number = 1
     for chunk in read_chunks(split):
-        for line in chunk.data.splitlines():
-            number += 1
+        lines = chunk.data.splitlines()
+        for first in range(0, len(lines), _LINES):
+            yield number + first, lines[first : first + _LINES]
+        number += len(lines)
+
+
+def _numbered(split: Split) -> Iterator[tuple[int, str]]:
+    for first, lines in _lines(split):
+        for number, line in enumerate(lines, first):
             yield number, line.decode(errors="replace")
-
-
-def _dosage_columns() -> set[str]:
-    return {f"dosage_{copies}_weight" for copies in range(3)}
-
-
-def _is_true(text: str | None) -> bool:
-    return (text or "").casefold() in ("true", "1", "yes")
-
-
-def _batch(rows: list[Row]) -> pa.RecordBatch:
-    columns = zip(*rows, strict=True) if rows else [[] for _ in SCHEMA]
-    arrays = [pa.array(column, kind) for column, kind in zip(columns, SCHEMA.types, strict=True)]
-    return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)

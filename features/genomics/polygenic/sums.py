@@ -13,7 +13,7 @@ Both factors are taken less their means: then a missing call, or a variant that 
 adds nothing, and the means are added once for all.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,7 +28,7 @@ from features.genomics.blocks import batches_by_block, dosage_rows, packed_rows
 from features.genomics.contigs import Region
 from features.genomics.dosages import COPY, Dosages
 from features.genomics.dosages import MISSING as NO_DOSAGE
-from features.genomics.ordered import in_buckets, ordered_sum
+from features.genomics.ordered import in_buckets
 from features.genomics.packing import MISSING, Codes, packed_size, unpack
 from features.genomics.sexes import Sex, Sexes, copies
 from features.genomics.summarise import region_of
@@ -44,15 +44,16 @@ def weighed_variants(weights: DataFrame, variants: DataFrame, scores: list[str],
     """A row per variant that counts: `variant_key, region`, the means of its ALT count and of max(count - 1, 0) in
     people with two copies, and `entries` of the scores that weigh it: `score` (its number), `base` (w0),
     `step` (w1 - w0) and `bend` (w2 - 2 w1 + w0), and base and step of those who have one copy."""
-    numbers = sf.create_map(*(sf.lit(item) for pair in enumerate(scores) for item in (pair[1], pair[0])))
+    numbers = weights.sparkSession.createDataFrame(list(enumerate(scores)), "number int, score string")
     w0, w1, w2 = (sf.col("weights")[count] for count in range(3))
     one0, one1 = (sf.col("haploid")[count] for count in range(2))
     entry = sf.struct(
-        numbers[sf.col("score")].alias("score"),
+        sf.col("number").alias("score"),
         *(w0.alias("base"), (w1 - w0).alias("step"), (w2 - 2 * w1 + w0).alias("bend")),
         *(one0.alias("haploid_base"), (one1 - one0).alias("haploid_step")),
     )
-    grouped = weights.groupBy("variant_key").agg(sf.collect_list(entry).alias("entries"))
+    numbered = weights.join(sf.broadcast(numbers), "score")
+    grouped = numbered.groupBy("variant_key").agg(sf.collect_list(entry).alias("entries"))
     p = sf.col("allele_frequency")
     two = sf.when(sf.col("region") == Region.DIPLOID, sf.col("mean_excess"))
     known = variants.join(grouped, "variant_key").withColumn("region", region_of(build))
@@ -75,20 +76,49 @@ def sum_scores(genotypes: DataFrame, weighed: DataFrame, sexes: Mapping[str, Sex
 
 def means(weighed: DataFrame, scores: int) -> dict[Sex, Floats]:
     """What a sample of each sex has in each score if every call is the mean: (scores)."""
-    entry = weighed.select("region", "mean", "mean_two", sf.explode("entries").alias("e")).select("*", "e.*")
-    two = sf.col("base") + sf.col("mean") * sf.col("step") + sf.col("mean_two") * sf.col("bend")
-    one = sf.col("haploid_base") + sf.col("mean") / 2 * sf.col("haploid_step")
-    rows = (
-        entry.groupBy("region", "score")
-        .agg(ordered_sum(two).alias("two"), ordered_sum(one).alias("one"))
-        .collect()
-    )
+    rows = in_buckets(weighed).mapInArrow(_Means(scores), "region int, bucket int, sums binary").collect()
     found = {sex: np.zeros(scores) for sex in Sex}
     for sex in Sex:
-        for row in rows:
+        for row in sorted(rows, key=lambda row: (row["region"], row["bucket"])):
+            two, one = np.frombuffer(row["sums"], np.float64).reshape(2, scores)
             diploid, haploid = copies(np.array([sex], np.uint8), Region(row["region"]))
-            found[sex][row["score"]] += diploid[0] * row["two"] + haploid[0] * row["one"]
+            found[sex] += diploid[0] * two + haploid[0] * one
     return found
+
+
+@dataclass(frozen=True)
+class _Means:
+    """The function that each task runs: weighed variants in; out for each region what two copies and what one have
+    in each score, (2, scores), if every call is the mean."""
+
+    scores: int
+
+    def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        sums: dict[int, Floats] = {}
+        at_once = max(1, _CODES_AT_ONCE // self.scores)
+        for batch in batches:
+            for start in range(0, len(batch), at_once):
+                rows = batch.slice(start, at_once)
+                regions = rows["region"].to_numpy()
+                for place in np.unique(regions):
+                    own = _of_means(rows.filter(pa.array(regions == place)), self.scores)
+                    sums[int(place)] = sums.get(int(place), 0) + own
+        task = TaskContext.get()
+        columns = {
+            "region": pa.array(sums.keys(), pa.int32()),
+            "bucket": pa.array([task.partitionId() if task else 0] * len(sums), pa.int32()),
+            "sums": pa.array([total.tobytes() for total in sums.values()], pa.binary()),
+        }
+        yield pa.RecordBatch.from_pydict(columns)
+
+
+def _of_means(rows: pa.RecordBatch, scores: int) -> Floats:
+    """(2, scores)."""
+    names = ("base", "step", "bend", "haploid_base", "haploid_step")
+    base, step, bend, haploid_base, haploid_step = _matrices(rows["entries"], scores, names)
+    mean, mean_two = rows["mean"].to_numpy()[:, None], rows["mean_two"].to_numpy()[:, None]
+    two, one = base + mean * step + mean_two * bend, haploid_base + mean / 2 * haploid_step
+    return np.stack([two.sum(0), one.sum(0)])
 
 
 @dataclass(frozen=True)
@@ -115,7 +145,7 @@ class _Sums:
 
 def add_rows(total: Floats, rows: pa.RecordBatch, sexes: Sexes, place: Region, dosed: bool) -> None:
     """Add to `total` (samples, scores) what rows of one region give, less the means; all or none have dosages."""
-    weights = _matrices(rows["entries"], total.shape[1])
+    weights = _matrices(rows["entries"], total.shape[1], ("step", "bend", "haploid_step"))
     means = rows["mean"].to_numpy()[:, None], rows["mean_two"].to_numpy()[:, None]
     packed: Dosages | npt.NDArray[np.uint8]
     packed = dosage_rows(rows["dosages"]) if dosed else packed_rows(rows["calls"])
@@ -159,11 +189,11 @@ def _products(
     return found
 
 
-def _matrices(entries: pa.ListArray, scores: int) -> list[Floats]:
-    """Steps, bends and haploid steps of each row's scores: three of (rows, scores)."""
+def _matrices(entries: pa.ListArray, scores: int, names: Sequence[str]) -> list[Floats]:
+    """These of each row's scores: each of (rows, scores)."""
     flat, row = entries.flatten(), entries.value_parent_indices().to_numpy()
-    found = [np.zeros((len(entries), scores)) for _ in range(3)]
-    for matrix, name in zip(found, ("step", "bend", "haploid_step"), strict=True):
+    found = [np.zeros((len(entries), scores)) for _ in names]
+    for matrix, name in zip(found, names, strict=True):
         # One variant may be weighed twice in a score: as its own ALT, and as what REF leaves.
         np.add.at(matrix, (row, flat.field("score").to_numpy()), flat.field(name).to_numpy())
     return found

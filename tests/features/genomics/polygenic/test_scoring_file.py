@@ -1,14 +1,22 @@
 """Scoring files as the PGS Catalog writes them, and what is none."""
 
 import gzip
+import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from features.contract.errors import DataGateError
 from features.contract.paths import FileStat, Location
 from features.contract.persons import PersonKeyer
+from features.genomics.clean import trim
+from features.genomics.contigs import harmonise
+from features.genomics.polygenic import scoring_file
 from features.genomics.polygenic.scoring_file import ScoringFile, open_scoring_file, parse
+from features.genomics.polygenic.scoring_lines import SCHEMA
 from tests.features.genomics.polygenic.catalog import CATALOG, stored
 
 COLUMNS = "chr_name\tchr_position\teffect_allele\tother_allele\teffect_weight"
@@ -112,3 +120,125 @@ def test_a_harmonised_file_of_the_catalog_is_read_at_its_harmonised_positions(
     other = {"GRCh37": "GRCh38", "GRCh38": "GRCh37"}[build]
     with pytest.raises(DataGateError, match=f"positions are of {build}, genomics.build is {other}"):
         opened(tmp_path / "PGS000001.txt.gz", keyer, other)
+
+
+TRUE = ["True", "1", "YES", "False", "0", "", "\u017ftrue"]
+ALLELES = ["A", "c", "G", "t", "ACA", "acg", "CA", "N", "", "A/C", "\u00df", "\ufb01", "HLA-B*15"]
+NUMBERS = [
+    "0.5",
+    "-1e-3",
+    "+2",
+    ".5",
+    "1_0",
+    "1e400",
+    "1e308",
+    "-0",
+    "inf",
+    "nan",
+    "0x1",
+    "x",
+    "",
+    "\u0661",
+    "1e-400",
+]
+KNOWN = {
+    "chr_name": ["1", "chr2", "CHRx", "0X", "23", "M", "GL0.1", "Chr", ""],
+    "chr_position": ["1", "007", "9999999999", "10000000000", "-1", "+1", "1.0", "1e3", "", "\u0661", "\u00b2"],
+    "hm_chr": ["1", "chrM", ""],
+    "hm_pos": ["5", "NA", ""],
+    **dict.fromkeys(("effect_allele", "other_allele", "reference_allele", "hm_inferOtherAllele"), ALLELES),
+    **dict.fromkeys(("is_haplotype", "is_diplotype", "is_interaction", "is_dominant", "is_recessive"), TRUE),
+    "effect_type": ["dominant", "recessive", "additive", "Dominant", ""],
+    **dict.fromkeys(("effect_weight", *(f"dosage_{copies}_weight" for copies in range(3))), NUMBERS),
+    "rsID": ["rs1", '"rs', "#", "\ufeffrs2", ""],
+}
+SURE = ["chr_name", "chr_position", "hm_chr", "hm_pos", "effect_allele", "effect_weight"]
+more = st.lists(st.sampled_from([name for name in KNOWN if name not in SURE]), unique=True)
+columns = more.flatmap(lambda names: st.permutations([*SURE, *names]))
+spaces = st.sampled_from(["", "", "", "", " ", "\x1c", "\u2003", "\x0b", "\xad"])
+ends = st.sampled_from(["\n", "\n", "\n", "\r\n", "\r", "\n\n", "\u2028\n", "\udcff\n"])
+
+
+@st.composite
+def line(draw: st.DrawFn, names: list[str]) -> str:
+    """Mostly a good one: each cell is the usual one, or any other."""
+    cells = [
+        draw(spaces) + draw(st.one_of(st.just(KNOWN[name][0]), st.sampled_from(KNOWN[name]))) for name in names
+    ]
+    cells = cells[: draw(st.one_of(st.just(99), st.integers(0, 99)))] + draw(st.sampled_from([[], [], [], ["x"]]))
+    return "\t".join(cells) + draw(spaces) + draw(ends)
+
+
+def read_by_rows(data: bytes, before: int, names: list[str], harmonised: bool) -> list[tuple[object, ...]]:
+    """One line, one cell after the other, behind so many of the header."""
+    found: list[tuple[object, ...]] = []
+    for number, stored_line in enumerate(data.splitlines(), start=1):
+        cells = [text.strip() for text in stored_line.decode(errors="replace").split("\t")]
+        if stored_line and number > before:
+            cell = dict(zip(names, cells + [""] * len(names), strict=False))
+            read = (*[None] * 5, "wrong_columns") if len(cells) > len(names) else judged(cell, harmonised)
+            found.append(("s", number, *read, None))
+    return found
+
+
+def judged(cell: Mapping[str, str], harmonised: bool) -> tuple[object, ...]:
+    try:
+        weights = weighed(cell)
+    except ValueError:
+        return (*[None] * 5, "wrong_weight")
+    told = [cell.get(name, "") for name in ("other_allele", "reference_allele", "hm_inferOtherAllele")]
+    first = next(filter(None, told), "/")
+    effect, other = cell["effect_allele"].upper(), None if "/" in first else first.upper()
+    contig, at = (cell["hm_chr"], cell["hm_pos"]) if harmonised else (cell["chr_name"], cell["chr_position"])
+    no_place = (None, None, effect, other, weights)
+    plain = effect and set(effect + (other or "")) <= set("ACGT")
+    if not plain or any(true(cell, f"is_{kind}") for kind in ("haplotype", "diplotype", "interaction")):
+        return (*no_place, "complex")
+    if not contig or not at:
+        return (*no_place, "unplaced")
+    if not set(at) <= set("0123456789") or len(at) > 10:
+        return (*no_place, "wrong_position")
+    position, ref, alt = (int(at), other, effect)
+    if ref is not None and ref != alt:
+        position, ref, alt = trim(position, ref, alt)
+    return (harmonise(contig), position, alt, ref, weights, None)
+
+
+def weighed(cell: Mapping[str, str]) -> list[float]:
+    dosage = [cell.get(f"dosage_{copies}_weight", "") for copies in range(3)]
+    if "" not in dosage:
+        weights = [float(weight) for weight in dosage]
+    else:
+        one, kind = float(cell["effect_weight"]), cell.get("effect_type")
+        weights = [0.0, one, 2 * one]
+        if true(cell, "is_dominant") or kind == "dominant":
+            weights = [0.0, one, one]
+        elif true(cell, "is_recessive") or kind == "recessive":
+            weights = [0.0, 0.0, one]
+    if not all(map(math.isfinite, weights)):
+        raise ValueError
+    return weights
+
+
+def true(cell: Mapping[str, str], flag: str) -> bool:
+    return cell.get(flag, "").casefold() in ("true", "1", "yes")
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(columns, st.data(), st.booleans())
+def test_lines_read_many_at_once_are_those_read_one_by_one(
+    tmp_path: Path,
+    keyer: PersonKeyer,
+    monkeypatch: pytest.MonkeyPatch,
+    names: list[str],
+    data: st.DataObject,
+    harmonised: bool,
+) -> None:
+    monkeypatch.setattr(scoring_file, "_LINES", 5)
+    lines = data.draw(st.lists(line(names), max_size=12))
+    header = BUILD + ("#HmPOS_build=GRCh37\n" if harmonised else "") + "\t".join(names) + "\n"
+    text = (header + "".join(lines)).encode(errors="surrogateescape")
+    (tmp_path / "s.txt").write_bytes(text)
+    found = rows_of(opened(tmp_path / "s.txt", keyer))
+    expected = read_by_rows(text, header.count("\n"), names, harmonised)
+    assert repr([tuple(row[name] for name in SCHEMA.names) for row in found]) == repr(expected)

@@ -1,0 +1,209 @@
+"""Lines of a scoring file to rows: read many at once, a column at a time.
+
+A hundred scores have ten million lines. What has few distinct texts, as alleles, contigs and flags have, is made
+of each text once.
+"""
+
+import io
+import re
+from collections.abc import Callable, Mapping, Sequence
+from operator import methodcaller
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import csv
+
+from features.genomics.clean import trim
+from features.genomics.contigs import harmonise
+
+MOST_DIGITS = 10
+_TEXT = pa.string()
+_PLAIN = re.compile("[ACGT]+")
+_COMPLEX = ("is_haplotype", "is_diplotype", "is_interaction")
+_OTHER = ("other_allele", "reference_allele", "hm_inferOtherAllele")
+DOSAGES = ("dosage_0_weight", "dosage_1_weight", "dosage_2_weight")
+_WEIGHT = ("effect_weight", "effect_type", "is_dominant", "is_recessive", *DOSAGES)
+_KNOWN = ("effect_allele", *_OTHER, *_COMPLEX, *_WEIGHT)
+
+SCHEMA = pa.schema(
+    [
+        ("score", pa.string()),
+        ("line", pa.int64()),
+        ("contig", pa.string()),
+        ("position", pa.int64()),
+        ("effect_allele", pa.string()),
+        ("other_allele", pa.string()),
+        ("weights", pa.list_(pa.float64())),
+        ("problem", pa.string()),
+        ("lifted_strand", pa.string()),
+    ]
+)
+"""A line's position and alleles, trimmed to what differs; `weights` of 0, 1 and 2 effect alleles. `problem`
+is set, and the rest but the line may be null, where a line cannot be scored (COMPLEX, UNPLACED, an Unlifted) or
+is wrong (WRONG_...). `lifted_strand` is + or - where the line was lifted over, - where that complemented it."""
+COMPLEX, UNPLACED = "complex", "unplaced"
+WRONG = WRONG_COLUMNS, WRONG_WEIGHT, WRONG_POSITION = "wrong_columns", "wrong_weight", "wrong_position"
+PROBLEMS = (WRONG_COLUMNS, WRONG_WEIGHT, COMPLEX, UNPLACED, WRONG_POSITION)
+"""Of several that a line has, the first is told."""
+Cells = Mapping[str, pa.StringArray]
+Flags = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float64]
+
+
+def read_lines(
+    lines: list[bytes],
+    numbers: npt.NDArray[np.int64],
+    score: str,
+    columns: Mapping[str, int],
+    place: Sequence[str],
+) -> pa.RecordBatch:
+    """SCHEMA rows of lines that are not empty. `columns` is where each lies; `place` names those of contig and
+    position."""
+    cells, too_long = _read(lines, columns, [*place, *_KNOWN])
+    contig, at = (cells[name] for name in place)
+    effect, other = _each(cells["effect_allele"], str.upper), _other(cells)
+    weights, position = _weights(cells), _position(at)
+    plain = _flags(_each(effect, _is_plain, pa.bool_())) & _flags(_each(other, _is_plain, pa.bool_()), True)
+    problems = (
+        too_long,
+        ~np.isfinite(weights).all(1),
+        ~plain | _any_is_true(cells, *_COMPLEX),
+        _flags(pc.or_(_is_empty(contig), _is_empty(at))),
+        _flags(position.is_null()),
+    )
+    problem = np.select(problems, range(len(problems)), -1)
+    placed, known = problem < 0, (problem < 0) | (problem > PROBLEMS.index(WRONG_WEIGHT))
+    position, other, effect = _trimmed(position, other, effect, placed)
+    told = {
+        "score": pa.repeat(score, len(lines)),
+        "line": pa.array(numbers),
+        "contig": _where(placed, _each(contig, harmonise)),
+        "position": _where(placed, position),
+        "effect_allele": _where(known, effect),
+        "other_allele": _where(known, other),
+        "weights": pa.ListArray.from_arrays(
+            pa.array(np.arange(len(lines) + 1, dtype=np.int32) * 3), weights.ravel(), mask=pa.array(~known)
+        ),
+        "problem": pa.array(PROBLEMS).take(pa.array(problem, mask=placed)),
+        "lifted_strand": pa.nulls(len(lines), pa.string()),
+    }
+    return pa.RecordBatch.from_pydict(told, schema=SCHEMA)
+
+
+def _read(lines: list[bytes], columns: Mapping[str, int], wanted: Sequence[str]) -> tuple[Cells, Flags]:
+    """The stripped cells of the `wanted` columns, "" where the file or a line has none; and which lines have
+    too many cells, of which none is read."""
+    last, most = max(columns.values()), len(columns) - 1
+    tabs = np.fromiter(map(methodcaller("count", b"\t"), lines), np.int64, len(lines))
+    even = list(lines)
+    for row in np.flatnonzero((tabs != last) | (tabs > most)):
+        even[row] = lines[row] + b"\t" * (last - tabs[row]) if tabs[row] <= most else b"\t" * last
+    places = {name: str(columns[name]) for name in wanted if name in columns}
+    header = "\t".join(map(str, range(last + 1))).encode()
+    text = b"\n".join([header, *even]).decode(errors="replace").encode()
+    table = csv.read_csv(
+        io.BytesIO(text),
+        csv.ReadOptions(use_threads=False, block_size=len(text)),
+        csv.ParseOptions(delimiter="\t", quote_char=False, ignore_empty_lines=False),
+        csv.ConvertOptions(
+            include_columns=list(places.values()),
+            column_types=dict.fromkeys(places.values(), pa.string()),
+            strings_can_be_null=False,
+        ),
+    ).combine_chunks()
+    none = pa.repeat("", len(lines))
+    found = {name: pc.utf8_trim_whitespace(table[place].chunk(0)) for name, place in places.items()}
+    return {name: found.get(name, none) for name in wanted}, tabs > most
+
+
+def _weights(cells: Cells) -> Floats:
+    """What 0, 1 and 2 effect alleles weigh: (lines, 3); one is no finite number where there is none."""
+    weight, kind = _numbers(cells["effect_weight"]), cells["effect_type"]
+    dominant = _any_is_true(cells, "is_dominant") | _flags(pc.equal(kind, "dominant"))
+    recessive = _any_is_true(cells, "is_recessive") | _flags(pc.equal(kind, "recessive"))
+    with np.errstate(over="ignore"):
+        two = np.where(dominant | recessive, weight, 2 * weight)
+    found = np.column_stack([np.zeros_like(weight), np.where(recessive & ~dominant, 0, weight), two])
+    by_dosage = ~np.any([_flags(_is_empty(cells[name])) for name in DOSAGES], axis=0)
+    if by_dosage.any():
+        found[by_dosage] = np.column_stack([_numbers(cells[name]) for name in DOSAGES])[by_dosage]
+    return found
+
+
+def _other(cells: Cells) -> pa.StringArray:
+    """The other allele, where one is told; of several inferred ones none is."""
+    told = pc.coalesce(*(_where(~_flags(_is_empty(cells[name])), cells[name]) for name in _OTHER))
+    return _each(told, lambda allele: None if "/" in allele else allele.upper())
+
+
+def _position(at: pa.StringArray) -> pa.Int64Array:
+    """Null where there is no number, or too long a one."""
+    digits = pc.and_(pc.ascii_is_decimal(at), pc.less_equal(pc.binary_length(at), MOST_DIGITS))
+    return _where(_flags(digits), at).cast(pa.int64())
+
+
+def _trimmed(
+    position: pa.Int64Array, other: pa.StringArray, effect: pa.StringArray, placed: Flags
+) -> list[pa.Array]:
+    """Without the bases that both alleles share, where two that differ are told."""
+    long = pc.greater(pc.min_element_wise(*map(pc.binary_length, (other, effect)), skip_nulls=False), 1)
+    chosen = _flags(pc.and_(long, pc.not_equal(other, effect))) & placed
+    columns, mask = (position, other, effect), pa.array(chosen)
+    told = zip(*(column.filter(mask).to_pylist() for column in columns), strict=True)
+    found = list(zip(*(trim(*alleles) for alleles in told), strict=True)) or [()] * 3
+    return [
+        pc.replace_with_mask(column, mask, pa.array(new, column.type))
+        for column, new in zip(columns, found, strict=True)
+    ]
+
+
+def _numbers(texts: pa.StringArray) -> Floats:
+    """Not a number where there is none. Python reads what Arrow does not, as 1_000."""
+    try:
+        found: Floats = texts.cast(pa.float64()).to_numpy()
+        return found
+    except pa.ArrowInvalid:
+        return np.array([_number(text) for text in texts.to_pylist()])
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
+
+
+def _each(texts: pa.StringArray, make: Callable[[str], Any], kind: pa.DataType = _TEXT) -> pa.Array:
+    """What is made of each text; of the same once."""
+    coded = texts.dictionary_encode()
+    return pa.array(map(make, coded.dictionary.to_pylist()), kind).take(coded.indices)
+
+
+def _where(chosen: Flags, column: pa.Array) -> pa.Array:
+    """Null elsewhere."""
+    return pc.if_else(pa.array(chosen), column, pa.scalar(None, column.type))
+
+
+def _flags(column: pa.BooleanArray, unknown: bool = False) -> Flags:
+    found: Flags = column.fill_null(unknown).to_numpy(zero_copy_only=False)
+    return found
+
+
+def _is_empty(texts: pa.StringArray) -> pa.BooleanArray:
+    return pc.equal(pc.binary_length(texts), 0)
+
+
+def _is_plain(allele: str) -> bool:
+    return _PLAIN.fullmatch(allele) is not None
+
+
+def _any_is_true(cells: Cells, *names: str) -> Flags:
+    found: Flags = np.any([_flags(_each(cells[name], _is_true, pa.bool_())) for name in names], axis=0)
+    return found
+
+
+def _is_true(text: str) -> bool:
+    return text.casefold() in ("true", "1", "yes")
