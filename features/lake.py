@@ -40,9 +40,6 @@ DEFAULTS = {
     "spark.sql.parquet.datetimeRebaseModeInWrite": "CORRECTED",
     "spark.sql.parquet.int96RebaseModeInWrite": "CORRECTED",
     "spark.sql.execution.arrow.pyspark.enabled": "true",
-    # What is kept for a second use here is packed calls and floats, which do not compress: trying took half of the
-    # Java time of reading genomes (`make bench`).
-    "spark.sql.inMemoryColumnarStorage.compressed": "false",
     "spark.python.daemon.module": "features.python_daemon",
     # The rows of a table are written as Parquet below its folder, and then committed. It lets a folder be read as
     # Parquet too, with all versions at once: nothing here does that.

@@ -98,7 +98,7 @@ def _ingest(
             return Written(earlier.versions, dict(earlier.counts))
     order = {keyer.path_digest(path): number for number, path in enumerate(sorted(file.path for file in files))}
     work = _work(raw, genomics, keyer, opened, batch, order)
-    parsed = candidates(spark, work).persist(StorageLevel.MEMORY_AND_DISK)
+    parsed = candidates(spark, work).persist(StorageLevel.DISK_ONLY)
     found = parsed.filter("measured is null")
     doubles = _doubles(found, earlier).persist()
     try:

@@ -84,17 +84,19 @@ def score_genomes(
     liftovers = _liftovers(raw, wanted, genomics.build, keyer)
     names, lines = read_scoring_files(spark, raw, files, keyer, genomics.build, liftovers)
     known = {"developed_here": developed_here(raw, wanted.development, keyer, names)} if wanted.development else {}
-    alleles = match_alleles(lines, variants).persist(StorageLevel.MEMORY_AND_DISK)
+    alleles = match_alleles(lines, variants).persist(StorageLevel.DISK_ONLY)
     matched = match_lines(lines, broadcast_if_few(alleles, alleles.count()), wanted.keep_ambiguous)
     if genomics.quality:
         matched = without_unusable(matched, usable)
-    matched = matched.persist(StorageLevel.MEMORY_AND_DISK)
+    # Hundreds of files have tens of millions of lines, of which Java would take a whole part into memory at once.
+    matched = matched.persist(StorageLevel.DISK_ONLY)
     try:
         overlaps = _overlaps(matched, names)
         _check_lines(matched)
         chosen = _enough(overlaps, wanted.minimum_overlap)
         weights = weights_of_alt(matched.filter(sf.col("score").isin(chosen)))
-        weighed = weighed_variants(weights, usable, chosen, genomics.build).persist()
+        weighed = weighed_variants(weights, usable, chosen, genomics.build)
+        weighed = weighed.persist(StorageLevel.DISK_ONLY)
         sexes = sexes_by_block(samples)
         found = _totals(people, genotypes, weighed, sexes, chosen)
         ancestry = read_table(spark, lake, runs, ANCESTRY.path) if genomics.ancestry else None
