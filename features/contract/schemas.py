@@ -115,7 +115,7 @@ GENOTYPES = Table(
         ),
         ("het_n", pa.int64(), True),
         ("het_alt_reads", pa.int64(), True),
-        ("het_reads", pa.int64(), True),
+        ("het_total_reads", pa.int64(), True),
         ("sole_carrier", pa.int32(), True),
     ),
 )

@@ -223,8 +223,8 @@ class GenomicsSettings(Section):
     `dosages`: the FORMAT key that tells dosages in VCF and BCF; where it does, they make the calls, as in
     `plink2 --vcf dosage=`. (A BGEN always tells its dosages, and a .pgen those that it has.)
     `info`: INFO keys of VCF, BCF and .pvar whose values `variants` keeps, as their headers type them; of a variant
-    in several files those that sort first. `measures`: FORMAT keys of VCF and BCF that are summed up for each
-    variant and sample.
+    in several batches those of one, that sort first. `measures`: FORMAT keys of VCF and BCF that are summed up for
+    each variant and sample.
     `genes`: a BED file whose regions' names are the genes of the variants there, instead of `gene_field`.
     `jointly_called`: globs of files whose samples were called together with all others: of a site that their batch
     lacks, on a contig of which it has some, everyone there is REF. Of other batches it is missing.

@@ -36,7 +36,7 @@ class Batch:
 
     def by_sex(self) -> dict[str, int]:
         """The number of samples in all blocks by suffix of SEXES."""
-        found = np.concatenate([np.empty(0, np.uint8), *(self.sexes[block] for block in self._new)])
+        found = np.concatenate([np.empty(0, np.uint8), *(self.sexes[block] for block in self.new_blocks)])
         new = {suffix: len(found) if sex is None else int((found == sex).sum()) for suffix, sex in SEXES.items()}
         before = self.earlier.by_sex() if self.earlier else {}
         return {suffix: number + before.get(suffix, 0) for suffix, number in new.items()}
@@ -45,7 +45,7 @@ class Batch:
         """WHO of every sample."""
         rows = [
             (block, index, key, Sex(sex).name.lower())
-            for block in self._new
+            for block in self.new_blocks
             for index, (key, sex) in enumerate(zip(self.roster.people[block], self.sexes[block], strict=True))
         ]
         schema = "sample_block string, sample_index int, person_key string, sex string"
@@ -61,7 +61,7 @@ class Batch:
         return found
 
     @property
-    def _new(self) -> list[str]:
+    def new_blocks(self) -> list[str]:
         return [block for block in self.roster.people if self.earlier is None or block not in self.earlier.blocks]
 
 

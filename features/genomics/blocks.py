@@ -13,6 +13,7 @@ from features.genomics.packing import packed_size
 from features.genomics.sexes import Sex, Sexes
 
 Masks = dict[str, npt.NDArray[np.bool_]]
+KEYS = ["sample_block", "sample_index"]
 
 
 def batches_by_block(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[str, pa.RecordBatch]]:
@@ -38,6 +39,17 @@ def dosage_rows(dosages: pa.Array) -> Dosages:
 def packed_rows(calls: pa.Array) -> npt.NDArray[np.uint8]:
     """Packed calls of one block (at least one row) as (rows, bytes)."""
     return np.frombuffer(b"".join(calls.to_pylist()), np.uint8).reshape(len(calls), -1)
+
+
+def of_samples(
+    block: str, names: Iterable[str], columns: Iterable[pa.Array | npt.NDArray[np.generic]]
+) -> pa.RecordBatch:
+    """KEYS and these columns of every sample of a block."""
+    arrays = [pa.array(column) for column in columns]
+    samples = len(arrays[0])
+    blocks = pa.array([block]).take(pa.array(np.zeros(samples, np.int64)))
+    places = pa.array(np.arange(samples, dtype=np.int32))
+    return pa.RecordBatch.from_arrays([blocks, places, *arrays], names=[*KEYS, *names])
 
 
 def by_block(samples: DataFrame, digit: Column) -> dict[str, npt.NDArray[np.uint8]]:

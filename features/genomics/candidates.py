@@ -187,14 +187,14 @@ def _measures(variants: Sequence[Variant]) -> list[pa.Array]:
     sums = no_measures(len(variants))
     for row, variant in enumerate(variants):
         if variant.calls.measured is not None:
-            sums[:, row] = sum_measures(variant.calls.measured[:, None], axis=2)[:, 0]
+            sums[:, row] = sum_measures(variant.calls.measured[:, None], axis=1)[:, 0]
     return as_columns(sums)
 
 
 def _add_measured(measured: Counts, variants: Sequence[tuple[Row, Variant]]) -> Counts:
     """`measured` of each sample before, with what these variants add."""
     found = [variant.calls.measured for _, variant in variants if variant.calls.measured is not None]
-    return add_measures(measured, sum_measures(np.stack(found, axis=1), axis=1)) if found else measured
+    return add_measures(measured, sum_measures(np.stack(found, axis=1), axis=0)) if found else measured
 
 
 def _of_samples(measured: Counts, block: str) -> Iterator[pa.RecordBatch]:

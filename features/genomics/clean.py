@@ -32,8 +32,8 @@ from features.genomics.dosages import (
 )
 from features.genomics.genes import Genes
 from features.genomics.genotype import Alleles
-from features.genomics.info import Fields, Info, read_info
-from features.genomics.measures import Measured, measure
+from features.genomics.info import Fields, Info, Values, read_info
+from features.genomics.measures import Measured, measure, whole
 from features.genomics.numbers import WrongNumberError, read_numbers
 from features.genomics.packing import Codes
 from features.genomics.reference import Reference, left_align
@@ -180,14 +180,17 @@ def _variant(site: Site, alt: int, calls: Calls, layout: Layout) -> Variant:
 
 
 def _info_of_alt(site: Site, alt: int, layout: Layout) -> Info:
+    """Without the keys of which every value is missing."""
+    told = {key: values for key, values in site.info.items() if _is_told(values)}
     try:
-        return {
-            key: layout.info[key].of_alt(values, alt, len(site.alts))
-            for key, values in site.info.items()
-            if values
-        }
+        own = {key: layout.info[key].of_alt(values, alt, len(site.alts)) for key, values in told.items()}
     except WrongNumberError:
         raise RefusedLineError(Rule.INFO) from None
+    return {key: values for key, values in own.items() if _is_told(values)}
+
+
+def _is_told(values: Values) -> bool:
+    return any(value is not None for value in values)
 
 
 def clean_line(line: bytes, layout: Layout) -> list[Variant | Rule]:
@@ -323,9 +326,10 @@ def with_measures(calls: list[Calls], told: Mapping[str, Floats], layout: Layout
         return calls
     kept = slice(None) if layout.keep is None else layout.keep
     try:
-        measured = measure({key: values[kept] for key, values in told.items()}, [own.codes for own in calls])
+        numbers = {key: whole(values)[kept] for key, values in told.items()}
     except WrongNumberError:
         raise RefusedLineError(Rule.MEASURE) from None
+    measured = measure(numbers, [own.codes for own in calls])
     return [own._replace(measured=values) for own, values in zip(calls, measured, strict=True)]
 
 

@@ -57,6 +57,12 @@ class Earlier:
         return found
 
     @property
+    def info(self) -> dict[str, str]:
+        """The kinds of the INFO keys that are kept."""
+        found: dict[str, str] = self.counts["info"]
+        return found
+
+    @property
     def balances(self) -> dict[str, Balance]:
         return {digest: Balance(**counted) for digest, counted in self.counts["balances"].items()}
 
@@ -71,6 +77,11 @@ class Earlier:
         before = {block for block, told in self.blocks.items() if told["jointly_called"]}
         if before != self.blocks.keys() & set(blocks):
             raise OutdatedError("other batches are said to be called jointly")
+
+    def has_none_of(self, rows: DataFrame) -> bool:
+        """Whether all variants of `rows` are others than its own."""
+        keys = rows.select("variant_key")
+        return keys.join(self.variants, "variant_key", "left_semi").limit(1).count() == 0
 
     def with_calls(self, rows: DataFrame) -> DataFrame:
         """`rows` and those of `genotypes`, null where it has no such column."""

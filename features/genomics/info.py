@@ -14,8 +14,13 @@ from features.genomics.formats.header import Header, described
 from features.genomics.numbers import WrongNumberError
 
 _DECLARED = re.compile(r"##INFO=<(.*)>\s*")
-_FLAG = "Flag"
-_TEXTS = ("String", "Character")
+_FLAG, _TEXTS = "Flag", ("String", "Character")
+_NUMBERS = {
+    "Integer": re.compile(r"[-+]?[0-9]+"),
+    "Float": re.compile(
+        r"[-+]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[-+]?[0-9]{1,3})?|inf|infinity|nan)", re.IGNORECASE | re.ASCII
+    ),
+}
 
 Values = Sequence[float | str | None]
 """Of one key all are numbers, or all are texts."""
@@ -33,6 +38,10 @@ class InfoField:
     def is_text(self) -> bool:
         return self.type in _TEXTS
 
+    @property
+    def kind(self) -> str:
+        return "texts" if self.is_text else "numbers"
+
     def read(self, text: str) -> Values:
         """The values that a VCF has behind the key and its `=`; none where it is missing, and of a flag a 1.
         WrongNumberError where they are of another type."""
@@ -42,7 +51,12 @@ class InfoField:
         given = [None if word in ("", ".") else word for word in words]
         if self.is_text:
             return given
-        return [None if word is None else _number(word) for word in given]
+        return [None if word is None else self._number(word) for word in given]
+
+    def _number(self, word: str) -> float:
+        if not _NUMBERS[self.type].fullmatch(word):
+            raise WrongNumberError
+        return float(word)
 
     def of_alt(self, values: Values, alt: int, alts: int) -> Values:
         """Those of the ALT of this number, from 1 on. WrongNumberError where there are not as many as alleles."""
@@ -68,11 +82,11 @@ def read_declared(lines: Iterable[str]) -> dict[str, InfoField]:
     return found
 
 
-def choose(headers: Iterable[Header], keys: Sequence[str]) -> dict[str, Fields]:
+def choose(headers: Iterable[Header], keys: Sequence[str], known: Mapping[str, str]) -> dict[str, Fields]:
     """By digest of the file, the fields of these keys; none for a file of a format without INFO. DataGateError for
-    one that does not declare a key, or of another type than another file."""
+    one that does not declare a key, or not as another file does, or as the `known` kinds of earlier ones."""
     found: dict[str, Fields] = {}
-    is_text: dict[str, bool] = {}
+    so_far = dict(known)
     for header in headers:
         if header.info is None or not keys:
             continue
@@ -83,15 +97,25 @@ def choose(headers: Iterable[Header], keys: Sequence[str]) -> dict[str, Fields]:
                 f"file {header.digest}: its header declares no INFO {', '.join(missing)}, which genomics.info "
                 "names; correct either, or leave the key out"
             )
-        found[header.digest] = {key: declared[key] for key in keys}
-        for key in keys:
-            if is_text.setdefault(key, declared[key].is_text) != declared[key].is_text:
+        found[header.digest] = fields = {key: declared[key] for key in keys}
+        for key, field in fields.items():
+            if field.type not in (_FLAG, *_TEXTS, *_NUMBERS):
                 raise DataGateError(
-                    f"file {header.digest}: its header declares INFO {key} as {declared[key].type}, and another "
+                    f"file {header.digest}: its header declares INFO {key} as {field.type}; expected one of "
+                    f"{', '.join((*_NUMBERS, _FLAG, *_TEXTS))}; correct the header (bcftools reheader)"
+                )
+            if so_far.setdefault(key, field.kind) != field.kind:
+                raise DataGateError(
+                    f"file {header.digest}: its header declares INFO {key} as {field.type}, and another "
                     "file as of another type; correct the headers (bcftools reheader), or leave the key out of "
                     "genomics.info"
                 )
     return found
+
+
+def kinds(chosen: Mapping[str, Fields]) -> dict[str, str]:
+    """Of each key whether its values are numbers or texts."""
+    return {key: field.kind for fields in chosen.values() for key, field in fields.items()}
 
 
 def read_info(text: str, fields: Fields) -> Info:
@@ -102,10 +126,3 @@ def read_info(text: str, fields: Fields) -> Info:
         if key in fields and key not in found:
             found[key] = fields[key].read(value)
     return found
-
-
-def _number(word: str) -> float:
-    try:
-        return float(word)
-    except ValueError:
-        raise WrongNumberError from None

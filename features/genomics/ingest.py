@@ -23,6 +23,7 @@ from features.genomics.absent import (
 )
 from features.genomics.accounts import check_reference, count_all, count_lines, tell_of_no_dosages
 from features.genomics.batch import Batch, open_batch
+from features.genomics.blocks import KEYS
 from features.genomics.candidates import PLACE, Work, candidates
 from features.genomics.conformance.gate import check_strictly
 from features.genomics.counts import COUNTS
@@ -30,13 +31,14 @@ from features.genomics.dosages import DOSED
 from features.genomics.earlier import DESCRIBED, Earlier, OutdatedError, check_order, file_stats, open_earlier
 from features.genomics.formats.files import GenomeFile, open_files
 from features.genomics.genes import Genes, open_genes
-from features.genomics.info import choose
+from features.genomics.info import Fields, choose, kinds
+from features.genomics.joins import ONE, SEVERAL
 from features.genomics.measures import MEASURES, measures_by_sample
 from features.genomics.packing import packed_size
 from features.genomics.reference import open_reference
 from features.genomics.roster import IDENTIFIER, NOBODY, Roster
-from features.genomics.samples import KEYS, substitution, summarise_samples, sums_by_sample
-from features.genomics.summarise import ONE, SEVERAL, summarise_variants
+from features.genomics.samples import substitution, summarise_samples, sums_by_sample
+from features.genomics.summarise import summarise_variants
 from features.lake import Written, bounded_arrow_batches, broadcast_if_few, read_version, write_table
 from features.quality import Balance, check, refused
 
@@ -97,7 +99,8 @@ def _ingest(
         if not new:
             return Written(earlier.versions, dict(earlier.counts))
     order = {keyer.path_digest(path): number for number, path in enumerate(sorted(file.path for file in files))}
-    work = _work(raw, genomics, keyer, opened, batch, order)
+    info = choose((file.header for file in opened), genomics.info, earlier.info if earlier else {})
+    work = _work(raw, genomics, keyer, opened, batch, order, info)
     parsed = candidates(spark, work).persist(StorageLevel.DISK_ONLY)
     found = parsed.filter("measured is null")
     doubles = _doubles(found, earlier).persist()
@@ -108,14 +111,16 @@ def _ingest(
         contigs = contigs_by_block(accepted, joint, earlier)
         rows = with_reference_calls(accepted, contigs, batch.sexes, genomics.build, earlier)
         with bounded_arrow_batches(spark, packed_size(max(batch.sizes.values()))):
-            measured = parsed.filter("measured is not null").select("sample_block", "measured")
+            # Without such rows Spark need not look for them.
+            measured = parsed.filter("measured is not null" if genomics.measures else "false")
             refused_lines = _refused(spark, found, batch.roster)
             tables = _write(spark, lake, genomics, batch, rows, measured, refused_lines)
     finally:
         doubles.unpersist()
         parsed.unpersist()
     written = (read_version(spark, lake, t.path, tables[t.path]) for t in (VARIANTS, GENOTYPES, SAMPLES))
-    return Written(tables, count_all(batch, balances, contigs, *written))
+    known = {"info": (earlier.info if earlier else {}) | kinds(info)}
+    return Written(tables, count_all(batch, balances, contigs, *written) | known)
 
 
 def _work(
@@ -125,11 +130,11 @@ def _work(
     opened: Sequence[GenomeFile],
     batch: Batch,
     order: dict[str, int],
+    info: dict[str, Fields],
 ) -> Work:
     reference = open_reference(raw / genomics.reference) if genomics.reference else None
     genes = _genes(raw, genomics, keyer)
     parts = [part for file in opened for part in file.parts]
-    info = choose((file.header for file in opened), genomics.info)
     return Work(parts, batch.roster.columns, order, info, batch.sexes, reference, genes, genomics)
 
 
@@ -210,17 +215,20 @@ def _write(
     refused_lines: DataFrame,
 ) -> dict[str, int]:
     """The four tables and their new versions; samples are summarised beside the variants as written. What was
-    called and refused earlier stays."""
+    called and refused earlier stays, and where nobody and nothing that was called earlier is in the new rows, as
+    with another chromosome, so does what was summed up of earlier variants."""
     build, somatic, earlier = genomics.build, genomics.somatic, batch.earlier
     counted = accepted.select(*DESCRIBED, *COUNTS, *DOSED, *MEASURES).coalesce(_few(spark))
     called = accepted.select("variant_key", "sample_block", "calls", "sole_carrier")
     sums = _sums(spark, batch, accepted, measured)
-    joins = ONE if len(batch.sizes) == 1 and not earlier else SEVERAL
+    all_new = earlier is None or (not batch.new_blocks and earlier.has_none_of(accepted))
+    joins = ONE if len(batch.sizes) == 1 and all_new else SEVERAL
     if earlier:
-        counted = earlier.with_descriptions(earlier.with_calls(counted))
         called = earlier.with_calls(called)
+        counted = counted if all_new else earlier.with_descriptions(earlier.with_calls(counted))
     variants = summarise_variants(counted, joins, build, batch.by_sex(), somatic)
-    version = write_table(variants, lake, VARIANTS, reshape=True)
+    append = bool(earlier) and all_new
+    version = write_table(variants, lake, VARIANTS, reshape=not append, append=append)
     written = read_version(spark, lake, VARIANTS.path, version)
     people = batch.people(spark)
     samples = summarise_samples(called, sums, written, people, batch.sizes, build, somatic)

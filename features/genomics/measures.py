@@ -4,7 +4,7 @@ The values are not kept. They are summed over the samples of each variant in a b
 sample. Of AD those of heterozygous calls of REF and one ALT count: half of their reads should have the ALT.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,8 @@ import pyarrow as pa
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as sf
 
+from features.genomics.blocks import KEYS, of_samples
+from features.genomics.joins import SEVERAL, Joins
 from features.genomics.numbers import Floats, WrongNumberError
 from features.genomics.packing import Codes
 
@@ -23,29 +25,27 @@ _DP, _GQ, _ALT, _READS = range(4)
 _SPREAD = ("n", "sum", "square_sum", "min", "max")
 MEASURES = (
     *(f"{key}_{part}" for key in ("dp", "gq") for part in _SPREAD),
-    *("het_n", "het_alt_reads", "het_reads"),
+    *("het_n", "het_alt_reads", "het_total_reads"),
 )
 """Of DP and of GQ how many are told, their sum and that of their squares, the least and the greatest; how many
 heterozygous calls have reads, and how many of these are of ALT and of both alleles. Null where none is told."""
-KEYS = ["sample_block", "sample_index"]
 
 Measured = npt.NDArray[np.int32]
 """(4, samples) of one variant: DP, GQ, and where the call is heterozygous the reads of ALT, and of REF and ALT."""
 Counts = npt.NDArray[np.int64]
-Join = Callable[[Column], Column]
 
 
-def measure(told: Mapping[str, Floats], codes: Sequence[Codes]) -> list[Measured]:
+def measure(told: Mapping[str, Measured], codes: Sequence[Codes]) -> list[Measured]:
     """For each ALT what was `told` under DP and GQ, (samples, 1), and AD, (samples, alleles), of the samples that
-    have these `codes`; what is no whole number is rounded. WrongNumberError for what is below 0 or very large."""
+    have these `codes`; as `whole` gives it."""
     samples, alts = len(codes[0]), len(codes)
     of_all = np.full((4, samples), UNTOLD, np.int32)
     for row, key in ((_DP, "DP"), (_GQ, "GQ")):
         if key in told:
-            of_all[row] = _whole(told[key][:, 0])
+            of_all[row] = told[key][:, 0]
     found = [of_all.copy() for _ in codes]
     if "AD" in told:
-        reads, carried = _whole(told["AD"]), np.sum(codes, axis=0)
+        reads, carried = told["AD"], np.sum(codes, axis=0)
         for alt in range(1, alts + 1):
             # Where another ALT is carried too (1/2) the reads of REF tell nothing of this one.
             chosen = (codes[alt - 1] == 1) & (carried == 1) & (reads[:, [0, alt]] >= 0).all(1)
@@ -54,28 +54,34 @@ def measure(told: Mapping[str, Floats], codes: Sequence[Codes]) -> list[Measured
     return found
 
 
-def _whole(values: Floats) -> Measured:
+def whole(values: Floats) -> Measured:
+    """To the nearest whole number, UNTOLD where NaN. WrongNumberError for what is below 0 or very large."""
     if (values < 0).any() or (values > LARGEST).any():
         raise WrongNumberError
     return np.where(np.isnan(values), UNTOLD, np.floor(values + 0.5)).astype(np.int32)
 
 
 def sum_measures(values: Measured, axis: int) -> Counts:
-    """MEASURES, (13, samples or variants), of (4, variants, samples), summed over `axis` 1 or 2. Where none is
-    told the least is above all numbers, and the greatest below."""
-    told = values >= 0
-    numbers, whole = told.sum(axis), np.where(told, values, 0).astype(np.int64)
-    sums, greatest = whole.sum(axis), values.max(axis, initial=UNTOLD)
-    least = np.where(told, values, LARGEST + 1).min(axis, initial=LARGEST + 1)
-    spreads = [
-        (numbers[row], sums[row], (whole[row] ** 2).sum(axis - 1), least[row], greatest[row]) for row in (0, 1)
+    """MEASURES, (13, samples or variants), of (4, variants, samples), summed over the variants (`axis` 0) or the
+    samples (1). Where none is told the least is above all numbers, and the greatest below."""
+    depths, qualities, alts, reads = values
+    of_hets = [
+        (reads != UNTOLD).sum(axis),
+        *(np.maximum(own, 0).sum(axis, dtype=np.int64) for own in (alts, reads)),
     ]
-    return np.stack([*spreads[_DP], *spreads[_GQ], numbers[_READS], sums[_ALT], sums[_READS]])
+    return np.stack([*_spread_of(depths, axis), *_spread_of(qualities, axis), *of_hets])
+
+
+def _spread_of(values: Measured, axis: int) -> list[Counts]:
+    told = values != UNTOLD
+    known = np.where(told, values, 0).astype(np.int64)
+    least = np.where(told, values, LARGEST + 1).min(axis, initial=LARGEST + 1)
+    return [told.sum(axis), known.sum(axis), (known**2).sum(axis), least, values.max(axis, initial=UNTOLD)]
 
 
 def no_measures(number: int) -> Counts:
     """What `sum_measures` gives of so many samples or variants of which nothing is told."""
-    return sum_measures(np.empty((4, number, 0), np.int32), axis=2)
+    return sum_measures(np.empty((4, number, 0), np.int32), axis=1)
 
 
 def add_measures(one: Counts, other: Counts) -> Counts:
@@ -91,10 +97,10 @@ def as_columns(sums: Counts) -> list[pa.Array]:
     return [pa.array(numbers[name], mask=numbers[f"{name.partition('_')[0]}_n"] == 0) for name in MEASURES]
 
 
-def join_measures(total: Join, least: Join, greatest: Join) -> list[Column]:
-    """MEASURES of several rows, by these aggregates."""
-    joins = {"min": least, "max": greatest}
-    return [joins.get(name.rpartition("_")[2], total)(sf.col(name)).alias(name) for name in MEASURES]
+def join_measures(joins: Joins) -> list[Column]:
+    """MEASURES of the rows that are joined."""
+    by_end = {"min": joins.least, "max": joins.greatest}
+    return [by_end.get(name.rpartition("_")[2], joins.total)(sf.col(name)).alias(name) for name in MEASURES]
 
 
 def summaries() -> dict[str, Column]:
@@ -125,12 +131,7 @@ def measures_by_sample(measured: DataFrame, before: DataFrame | None) -> DataFra
     rows = measured.mapInArrow(_unpacked, f"sample_block string, sample_index int, {ddl}")
     if before is not None:
         rows = rows.unionByName(before.select(*KEYS, *_parts_of_summaries()))
-    return (
-        rows.groupBy(KEYS)
-        .agg(*join_measures(sf.sum, sf.min, sf.max))
-        .withColumns(summaries())
-        .select(*KEYS, *summaries())
-    )
+    return rows.groupBy(KEYS).agg(*join_measures(SEVERAL)).withColumns(summaries()).select(*KEYS, *summaries())
 
 
 def _parts_of_summaries() -> list[Column]:
@@ -144,7 +145,4 @@ def _unpacked(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     for batch in batches:
         for block, stored in zip(batch["sample_block"], batch["measured"], strict=True):
             sums = np.frombuffer(stored.as_buffer(), np.int64).reshape(len(MEASURES), -1)
-            samples = sums.shape[1]
-            blocks = pa.array([block.as_py()]).take(pa.array(np.zeros(samples, np.int64)))
-            columns = [blocks, pa.array(np.arange(samples, dtype=np.int32)), *as_columns(sums)]
-            yield pa.RecordBatch.from_arrays(columns, names=[*KEYS, *MEASURES])
+            yield of_samples(block.as_py(), MEASURES, as_columns(sums))

@@ -26,6 +26,7 @@ from features.contract.runs import Runs
 from features.contract.schemas import QC_ATTRITION, QC_EXCLUDED, QC_SAMPLES, QC_VARIANTS
 from features.contract.settings import GenomicsSettings, QualitySettings, Settings
 from features.genomics.blocks import (
+    KEYS,
     Masks,
     batches_by_block,
     dosage_rows,
@@ -38,10 +39,11 @@ from features.genomics.counts import COUNTS, SEXES, count_calls, members
 from features.genomics.current import check_made
 from features.genomics.dosages import DOSED, sum_dosages
 from features.genomics.hwe import with_hwe
+from features.genomics.joins import ONE, SEVERAL
 from features.genomics.sample_table import read_values
-from features.genomics.samples import KEYS, call_rate, sums_by_sample
+from features.genomics.samples import call_rate, sums_by_sample
 from features.genomics.sexes import Sexes
-from features.genomics.summarise import ONE, SEVERAL, place_of_key, region_of, sums_of_dosages, with_frequencies
+from features.genomics.summarise import place_of_key, region_of, sums_of_dosages, with_frequencies
 from features.lake import Written, bounded_arrow_batches, broadcast_if_few, read_table, write_table
 
 log = logging.getLogger("riskloom")

@@ -14,14 +14,13 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as sf
 
 from features.contract.schemas import SAMPLES
-from features.genomics.blocks import batches_by_block, packed_rows
+from features.genomics.blocks import KEYS, batches_by_block, of_samples, packed_rows
 from features.genomics.contigs import Region
 from features.genomics.ordered import in_buckets, ordered_sum
 from features.genomics.packing import MISSING, Codes, unpack
 from features.genomics.sexes import Sexes, copies
 from features.genomics.summarise import region_of
 
-KEYS = ["sample_block", "sample_index"]
 SUMS = ("n_called", "n_het", "n_hom_alt", "n_het_haploid", "n_transitions", "n_transversions")
 LARGEST_FEMALE_F, SMALLEST_MALE_F = 0.2, 0.8
 """As in `plink1.9 --check-sex`; between them the sex is unknown."""
@@ -126,7 +125,7 @@ class _Sums:
                     chosen = batch["calls"].filter(pa.array((regions == place) & (substitutions == kind)))
                     sums[block] += count_by_sample(chosen, self.sexes[block], place, kind)
         for block, found in sums.items():
-            yield _rows(block, SUMS, found)
+            yield of_samples(block, SUMS, found)
 
 
 def count_by_sample(calls: pa.Array, sexes: Sexes, place: Region, substitution: int) -> Counts:
@@ -170,7 +169,7 @@ class _Homozygosity:
                 sums[block] += np.stack([called.sum(0), (called & (codes != 1)).sum(0), e])
                 start += len(codes)
         for block, (n, o, e) in sums.items():
-            yield _rows(block, "noe", [n.astype(np.int64), o.astype(np.int64), e])
+            yield of_samples(block, "noe", [n.astype(np.int64), o.astype(np.int64), e])
 
 
 def _unpacked(calls: pa.Array, samples: int) -> Iterator[Codes]:
@@ -178,13 +177,3 @@ def _unpacked(calls: pa.Array, samples: int) -> Iterator[Codes]:
     step = min(max(1, _CODES_AT_ONCE // samples), _ROWS_AT_ONCE)
     for start in range(0, len(calls), step):
         yield unpack(packed_rows(calls[start : start + step]), samples)
-
-
-def _rows(block: str, names: Iterable[str], sums: Iterable[npt.NDArray[np.generic]]) -> pa.RecordBatch:
-    columns = [pa.array(column) for column in sums]
-    samples = len(columns[0])
-    keys = [
-        pa.array([block]).take(pa.array(np.zeros(samples, np.int64))),
-        pa.array(np.arange(samples, dtype=np.int32)),
-    ]
-    return pa.RecordBatch.from_arrays([*keys, *columns], names=[*KEYS, *names])

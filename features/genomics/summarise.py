@@ -6,8 +6,7 @@ of MT. A heterozygous call of one copy gives half an allele, and `n_het_haploid`
 dosages alleles are counted by them, and calls, missingness and HWE by the calls that they make.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as sf
@@ -17,31 +16,11 @@ from features.genomics.contigs import PSEUDO_AUTOSOMAL, Region
 from features.genomics.counts import CALLS, SEXES
 from features.genomics.dosages import COPY
 from features.genomics.hwe import with_hwe
+from features.genomics.joins import Joins
 from features.genomics.measures import join_measures, summaries
 
 CALLED = CALLS[:3]
 DOSAGES = ("n_dosage", "dosage_sum")
-
-
-@dataclass(frozen=True, slots=True)
-class Joins:
-    """How the rows of a variant become one: by aggregates, or, where each has but one, by what it says itself."""
-
-    group: Callable[[DataFrame, Sequence[Column]], DataFrame]
-    total: Callable[[Column], Column]
-    least: Callable[[Column], Column]
-    greatest: Callable[[Column], Column]
-    all_items: Callable[[Column], Column]
-
-
-SEVERAL = Joins(
-    lambda rows, columns: rows.groupBy("variant_key").agg(*columns),
-    sf.sum,
-    sf.min,
-    sf.max,
-    lambda items: sf.flatten(sf.collect_set(items)),
-)
-ONE = Joins(lambda rows, columns: rows.select("variant_key", *columns), *[lambda column: column] * 4)
 
 
 def summarise_variants(
@@ -55,7 +34,7 @@ def summarise_variants(
     block is missing there. HWE is left out for somatic calls, which are not a population's genotypes.
     """
     sums = [*(joins.total(sf.col(name)).alias(name) for name in _names()), *sums_of_dosages(joins)]
-    measures = join_measures(joins.total, joins.least, joins.greatest)
+    measures = join_measures(joins)
     joined = joins.group(rows, [*_description(joins), *sums, *measures])
     placed = joined.withColumns({"build": sf.lit(build), "region": region_of(build)}).select("*", "annotation.*")
     tested = _no_test(placed) if somatic else with_hwe(placed)

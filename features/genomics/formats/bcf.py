@@ -201,7 +201,7 @@ def _all(values: npt.NDArray[Any], field: InfoField) -> Values:
         return field.read(_text(values))
     # A float is written with as few decimals as tell it, and so read as the number that was meant.
     words = ["." if none else str(value) for value, none in zip(values, _is_absent(values), strict=True)]
-    return [] if set(words) == {"."} else field.read(",".join(words))
+    return field.read(",".join(words))
 
 
 def _text(values: npt.NDArray[Any]) -> str:
@@ -228,10 +228,10 @@ def _calls(values: _Values, n_formats: int, names: Names, site: Site, layout: La
         if name == "GT" and place == 0 and found.dtype.kind == "i" and found.shape[1]:
             called = count_calls(*_alleles(found, layout.half_calls), alts, layout)
             haploid = np.asarray(_are_ends(found[:, 1:]).all(1))
-        elif name == layout.dosages:
+        elif name == layout.dosages and numbers is None:
             numbers = _numbers(found, dosage_values(alts, layout), Rule.DOSAGE)
         elif name in layout.measures:
-            measures[name] = found
+            measures.setdefault(name, found)
         if called and layout.dosages is None and not layout.measures:
             break
     if numbers is not None:

@@ -1,4 +1,4 @@
-"""Who a file of genomes is of: the names of its samples, in the order of its calls."""
+"""What the header of a file of genomes says: the names of its samples, in the order of its calls, and INFO."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -26,4 +26,5 @@ _DESCRIBED = re.compile(r'([^=,<>"]+)=("(?:[^"\\]|\\.)*"|[^,">]*)')
 def described(declaration: str) -> dict[str, str]:
     """The keys and values, these in quotes or not, that a header's line has between < and >; of a key that comes
     twice, the first."""
-    return dict(reversed(_DESCRIBED.findall(declaration)))
+    found = reversed(_DESCRIBED.findall(declaration))
+    return {key.strip(): value.strip() for key, value in found}

@@ -196,18 +196,14 @@ def open_pgen(
 
 def _head(pvar: Sequence[Split]) -> tuple[list[int], list[str], list[str]]:
     """How many lines of each split are the header's, the names of the columns, and what is declared of INFO."""
-    heads, last, info, width = [0] * len(pvar), b"", list[str](), 0
-    for place, split in enumerate(pvar):
-        for _, _, line in text_lines(split):
-            if not line.startswith(b"#"):
-                width = len(line.split())
-                break
-            heads[place], last = heads[place] + 1, line
-            if line.startswith(INFO):
-                info.append(line.decode(errors="replace"))
-        if width:
-            break
-    return heads, _columns(pvar[0].digest, sum(heads), last, width), info
+    heads, last, info = [0] * len(pvar), b"", list[str]()
+    for place, line in ((place, line) for place, split in enumerate(pvar) for _, _, line in text_lines(split)):
+        if not line.startswith(b"#"):
+            return heads, _columns(pvar[0].digest, sum(heads), last, len(line.split())), info
+        heads[place], last = heads[place] + 1, line
+        if line.startswith(INFO):
+            info.append(line.decode(errors="replace"))
+    return heads, _columns(pvar[0].digest, sum(heads), last, 0), info
 
 
 def _columns(digest: str, number: int, header: bytes, width: int) -> list[str]:

@@ -19,10 +19,9 @@ from features.contract.settings import OwnScore
 from features.genomics.association.associate import associate
 from features.genomics.association.clumping import clump
 from features.genomics.association.design import Outcome
-from features.genomics.blocks import flags_by_block, sexes_by_block
+from features.genomics.blocks import KEYS, flags_by_block, sexes_by_block
 from features.genomics.contigs import Region
 from features.genomics.polygenic.sums import sum_scores, weighed_variants
-from features.genomics.samples import KEYS
 from features.genomics.sexes import Sexes
 from features.genomics.summarise import place_of_key, region_of
 from features.lake import broadcast_if_few

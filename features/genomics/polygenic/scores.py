@@ -80,6 +80,7 @@ def score_genomes(
         read_table(spark, lake, runs, name) for name in ("variants", "genotypes", "samples")
     )
     usable, people = (read_table(spark, lake, runs, genomics.usable[name]) for name in ("variants", "samples"))
+    usable = usable.filter("allele_number > 0")  # those who passed may not have been called
     raw = Location(settings.raw)
     liftovers = _liftovers(raw, wanted, genomics.build, keyer)
     names, lines = read_scoring_files(spark, raw, files, keyer, genomics.build, liftovers)

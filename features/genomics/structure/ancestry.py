@@ -21,14 +21,13 @@ from features.contract.persons import PersonKeyer
 from features.contract.runs import Runs
 from features.contract.schemas import ANCESTRY, AXES, POPULATIONS
 from features.contract.settings import AncestrySettings, GenomicsSettings, Settings
-from features.genomics.blocks import Masks, batches_by_block, flags_by_block, packed_rows, rows_by_block
+from features.genomics.blocks import KEYS, Masks, batches_by_block, flags_by_block, packed_rows, rows_by_block
 from features.genomics.contigs import AUTOSOME
 from features.genomics.counts import count_calls
 from features.genomics.current import check_made
 from features.genomics.draw import drawn
 from features.genomics.quality_control import check_current as check_quality
 from features.genomics.sample_table import read_values
-from features.genomics.samples import KEYS
 from features.genomics.structure.linkage import in_long_range, pruned
 from features.genomics.structure.populations import Classified, check_people, collected, populations
 from features.genomics.structure.principal_components import SMALLEST_SHARE, Axes, Passes

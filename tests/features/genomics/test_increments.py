@@ -136,9 +136,9 @@ def rebuilt(new_lake: NewLake, incremental: Lake, written: Written, genomics: Ge
     return expected
 
 
-def kept(lake: Lake, first: Written, second: Written) -> bool:
-    """Whether each file of calls of the first version is one of the second."""
-    before, after = (data_files(lake.location, "genotypes", w.tables["genotypes"]) for w in (first, second))
+def kept(lake: Lake, first: Written, second: Written, table: str = "genotypes") -> bool:
+    """Whether each file of the table's first version is one of the second."""
+    before, after = (data_files(lake.location, table, w.tables[table]) for w in (first, second))
     return before.items() <= after.items()
 
 
@@ -182,11 +182,36 @@ def test_a_new_chromosome_of_the_same_samples_is_new_rows(raw: Path, new_lake: N
     )
     second = lake.ingest(SEXED)
     assert kept(lake, first, second)
+    assert not kept(lake, first, second, "variants")  # those people now have what the others had
     rebuilt(new_lake, lake, second, SEXED)
     (raw / "sites2.vcf").write_text((raw / "sites.vcf").read_text())
     third = lake.ingest(SEXED)
     assert third.tables["genotypes"] == second.tables["genotypes"]  # nothing was appended
     rebuilt(new_lake, lake, third, SEXED)
+
+
+def test_a_chromosome_that_is_new_to_everyone_leaves_earlier_variants_as_they_are(
+    raw: Path, new_lake: NewLake
+) -> None:
+    write_vcf, lake = writer(raw), new_lake()
+    write_sexes(raw)
+    for name, people in (("a1.vcf", BATCH_A), ("b1.vcf", BATCH_B)):
+        write_vcf(name, people, records(people, SITES[:6], len(people)))
+    first = lake.ingest(SEXED)
+    for name, people in (("aX.vcf", BATCH_A), ("bX.vcf", BATCH_B)):
+        write_vcf(name, people, records(people, SITES[6:], len(people) + 1))
+    second = lake.ingest(SEXED)
+    assert kept(lake, first, second, "variants")
+    rebuilt(new_lake, lake, second, SEXED)
+    write_vcf("a3.vcf", BATCH_A, [alone("3 100", BATCH_A), alone("3 200", BATCH_A)])
+    write_vcf("b3.vcf", BATCH_B, [alone("3 200", BATCH_B)])
+    third = lake.ingest(SEXED)
+    assert kept(lake, second, third) and kept(lake, second, third, "variants")
+    rebuilt(new_lake, lake, third, SEXED)
+    write_vcf("b4.vcf", BATCH_B, [alone("3 100", BATCH_B), alone("4 100", BATCH_B)])
+    fourth = lake.ingest(SEXED)
+    assert kept(lake, third, fourth) and not kept(lake, third, fourth, "variants")  # the others had one of these
+    rebuilt(new_lake, lake, fourth, SEXED)
 
 
 def anew(caplog: pytest.LogCaptureFixture) -> list[str]:
