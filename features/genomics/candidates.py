@@ -119,7 +119,7 @@ def parse_part(work: Work, part: Part) -> Iterator[pa.RecordBatch]:
                 refusals.append((*place, location, item.value, *[None] * (len(SCHEMA) - 6)))
             else:
                 variants.append((place, item))
-                size += item.calls.nbytes
+                size += item.calls.nbytes + _info_bytes(item.info)
             size += _ROW_OVERHEAD
         if size >= BATCH_BYTES or len(variants) + len(refusals) >= BATCH_ROWS:
             yield from _batches(variants, refusals, columns.block, sexes, layout)
@@ -218,6 +218,11 @@ def _described(variant: Variant, fields: Fields) -> Row:
         _entries(variant.info, fields, texts=False),
         _entries(variant.info, fields, texts=True),
     )
+
+
+def _info_bytes(info: Info) -> int:
+    values = (value for own in info.values() for value in own)
+    return sum(len(value) if isinstance(value, str) else 8 for value in values)
 
 
 def _entries(info: Info, fields: Fields, texts: bool) -> list[dict[str, str | Values]] | None:
