@@ -3,6 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from pyspark import StorageLevel
@@ -85,34 +86,32 @@ def score_genomes(
     liftovers = _liftovers(raw, wanted, genomics.build, keyer)
     names, lines = read_scoring_files(spark, raw, files, keyer, genomics.build, liftovers)
     known = {"developed_here": developed_here(raw, wanted.development, keyer, names)} if wanted.development else {}
-    alleles = match_alleles(lines, variants).persist(StorageLevel.DISK_ONLY)
-    matched = match_lines(lines, broadcast_if_few(alleles, alleles.count()), wanted.keep_ambiguous)
-    if genomics.quality:
-        matched = without_unusable(matched, usable)
-    # Hundreds of files have tens of millions of lines, of which Java would take a whole part into memory at once.
-    matched = matched.persist(StorageLevel.DISK_ONLY)
-    try:
+    with ExitStack() as stack:
+        alleles = _kept(match_alleles(lines, variants), stack)
+        matched = match_lines(lines, broadcast_if_few(alleles, alleles.count()), wanted.keep_ambiguous)
+        matched = _kept(without_unusable(matched, usable) if genomics.quality else matched, stack)
         overlaps = _overlaps(matched, names)
         _check_lines(matched)
         chosen = _enough(overlaps, wanted.minimum_overlap)
         weights = weights_of_alt(matched.filter(sf.col("score").isin(chosen)))
-        weighed = weighed_variants(weights, usable, chosen, genomics.build)
-        weighed = weighed.persist(StorageLevel.DISK_ONLY)
+        weighed = _kept(weighed_variants(weights, usable, chosen, genomics.build), stack)
         sexes = sexes_by_block(samples)
         found = _totals(people, genotypes, weighed, sexes, chosen)
         ancestry = read_table(spark, lake, runs, ANCESTRY.path) if genomics.ancestry else None
         with bounded_arrow_batches(spark, row_bytes(genotypes, sexes)):
             totals = _write(found, ancestry, lake)
-        weighed.unpersist()
-        tables = {
-            POLYGENIC_SCORES.path: totals,
-            SCORE_MATCHES.path: write_table(_log(matched), lake, SCORE_MATCHES, reshape=True),
-        }
-    finally:
-        matched.unpersist()
-        alleles.unpersist()
+        matches = write_table(_log(matched), lake, SCORE_MATCHES, reshape=True)
+    tables = {POLYGENIC_SCORES.path: totals, SCORE_MATCHES.path: matches}
     counts = {name: overlap.as_counts() for name, overlap in overlaps.items()}
     return Written(tables, {"scores": counts, "left_out": sorted(set(names) - set(chosen))} | known)
+
+
+def _kept(frame: DataFrame, stack: ExitStack) -> DataFrame:
+    """The frame, worked out once, until the end of the stack. It lies on disk: hundreds of files have tens of
+    millions of lines, of which Java would take a whole part into memory at once."""
+    kept = frame.persist(StorageLevel.DISK_ONLY)
+    stack.callback(kept.unpersist)
+    return kept
 
 
 def _sections(settings: Settings) -> tuple[GenomicsSettings, PolygenicSettings]:
