@@ -18,6 +18,7 @@ from features.genomics.clean import Rule
 from features.genomics.conformance.gate import IN_ORDER, TOGETHER, TWICE, declared, joined, read_part
 from features.genomics.formats.header import Header
 from features.genomics.formats.vcf import VcfPart, data_lines, read_header
+from features.genomics.info import read_declared
 from features.genomics.roster import NOBODY, Columns
 from features.raw_text import Split, plan_splits
 
@@ -46,17 +47,20 @@ def lines_and_places(path: Path) -> tuple[int, int]:
     splits, header = opened(path)
     samples = len(header.names)
     columns = {path.name: Columns("block" if samples else NOBODY, samples, None)}
-    genomics = GenomicsSettings(paths=["*"], build="GRCh37")
+    fields = {path.name: read_declared(header.info or [])}
+    genomics = GenomicsSettings(paths=["*"], build="GRCh37", measures=["DP", "GQ", "AD"])
     work = Work(
         [VcfPart(split) for split in splits],
         columns,
         {path.name: 0},
+        fields,
         {"block": np.zeros(samples, np.uint8)},
         None,
         None,
         genomics,
     )
     rows = [row for batch in parse_part(work, work.parts[0]) for row in batch.to_pylist()]
+    rows = [row for row in rows if row["measured"] is None]
     assert all(row["rule"] is None or row["rule"] in set(Rule) for row in rows)
     assert all((row["rule"] is None) == (row["variant_key"] is not None) for row in rows)
     return len(list(data_lines(splits[0]))), len({row["offset"] for row in rows})
