@@ -184,10 +184,10 @@ def _imputed(variants: Sequence[Variant], groups: Sequence[npt.NDArray[np.bool_]
 
 def _measures(variants: Sequence[Variant]) -> list[pa.Array]:
     """MEASURES of each variant over its samples."""
+    found = {row: own for row, own in enumerate(v.calls.measured for v in variants) if own is not None}
     sums = no_measures(len(variants))
-    for row, variant in enumerate(variants):
-        if variant.calls.measured is not None:
-            sums[:, row] = sum_measures(variant.calls.measured[:, None], axis=1)[:, 0]
+    if found:
+        sums[:, list(found)] = sum_measures(np.stack(list(found.values()), axis=1), axis=1)
     return as_columns(sums)
 
 

@@ -99,7 +99,8 @@ def _ingest(
         if not new:
             return Written(earlier.versions, dict(earlier.counts))
     order = {keyer.path_digest(path): number for number, path in enumerate(sorted(file.path for file in files))}
-    info = choose((file.header for file in opened), genomics.info, earlier.info if earlier else {})
+    kinds_before = earlier.info if earlier else {}
+    info = choose((file.header for file in opened), genomics.info, kinds_before)
     work = _work(raw, genomics, keyer, opened, batch, order, info)
     parsed = candidates(spark, work).persist(StorageLevel.DISK_ONLY)
     found = parsed.filter("measured is null")
@@ -119,8 +120,7 @@ def _ingest(
         doubles.unpersist()
         parsed.unpersist()
     written = (read_version(spark, lake, t.path, tables[t.path]) for t in (VARIANTS, GENOTYPES, SAMPLES))
-    known = {"info": (earlier.info if earlier else {}) | kinds(info)}
-    return Written(tables, count_all(batch, balances, contigs, *written) | known)
+    return Written(tables, count_all(batch, balances, contigs, *written) | {"info": kinds_before | kinds(info)})
 
 
 def _work(

@@ -29,6 +29,8 @@ BUILDS = {
     **dict.fromkeys(("grch38", "hg38"), "GRCh38"),
 }
 WHOLE = 1 << 62
+_PLACES = {True: ("hm_chr", "hm_pos"), False: ("chr_name", "chr_position")}
+"""The columns of contig and position, of a harmonised file and of another."""
 _LINES = 1 << 16
 _TASKS = 4
 """A core: what many scores ask for is brought together in a task first."""
@@ -49,7 +51,7 @@ class ScoringFile:
     @property
     def place(self) -> tuple[str, str]:
         """The columns of contig and position."""
-        return ("hm_chr", "hm_pos") if self.harmonised else ("chr_name", "chr_position")
+        return _PLACES[self.harmonised]
 
 
 def read_scoring_files(
@@ -103,8 +105,7 @@ def open_scoring_file(
     found = _build(
         file.path, about.get("HmPOS_build" if harmonised else "genome_build"), {build, *liftovers}, build
     )
-    placed = ("hm_chr", "hm_pos") if harmonised else ("chr_name", "chr_position")
-    missing = [name for name in (*placed, "effect_allele") if name not in columns]
+    missing = [name for name in (*_PLACES[harmonised], "effect_allele") if name not in columns]
     if not missing and not ({"effect_weight"} & columns.keys() or set(DOSAGES) <= columns.keys()):
         missing = ["effect_weight"]
     if missing:

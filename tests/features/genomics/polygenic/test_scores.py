@@ -317,38 +317,43 @@ def test_blocks_of_samples_and_variants_that_one_lacks_are_scored_as_one_table(
     )
 
 
-def scored_after_control(
-    spark: SparkSession, lake: Location, raw: Path, keyer: PersonKeyer, ingest: Ingest, limits: QualitySettings
-) -> Written:
-    """The scores, after quality control with these limits."""
-    genomics = GENOMICS.model_copy(update={"quality": limits})
-    wrote = dict(ingest(genomics)[0].tables)
-    root = Location.parse(str(raw))
-    settings = Settings.model_construct(name="tests", raw=root.uri, lake=lake.uri, genomics=genomics)
-    runs = SimpleNamespace(version=wrote.__getitem__)
-    control = control_quality(spark, lake, runs, settings, keyer)  # type: ignore[arg-type]
-    wrote |= control.tables
-    judged = SimpleNamespace(read={name: wrote[name] for name in JUDGED}, counts=control.counts)
-    runs.publisher = lambda _: judged
-    files = [file for file in root.files() if file.path.endswith(".txt")]
-    return score_genomes(spark, lake, runs, settings, keyer, files)  # type: ignore[arg-type]
+ScoreAfterControl = Callable[[QualitySettings], Written]
+
+
+@pytest.fixture
+def score_after_control(
+    spark: SparkSession, lake: Location, raw: Path, keyer: PersonKeyer, ingest: Ingest
+) -> ScoreAfterControl:
+    """Ingest, control quality with these limits, and score."""
+
+    def run(limits: QualitySettings) -> Written:
+        genomics = GENOMICS.model_copy(update={"quality": limits})
+        wrote = dict(ingest(genomics)[0].tables)
+        root = Location.parse(str(raw))
+        settings = Settings.model_construct(name="tests", raw=root.uri, lake=lake.uri, genomics=genomics)
+        runs = SimpleNamespace(version=wrote.__getitem__)
+        control = control_quality(spark, lake, runs, settings, keyer)  # type: ignore[arg-type]
+        wrote.update(control.tables)
+        judged = SimpleNamespace(read={name: wrote[name] for name in JUDGED}, counts=control.counts)
+        runs.publisher = lambda _: judged
+        files = [file for file in root.files() if file.path.endswith(".txt")]
+        return score_genomes(spark, lake, runs, settings, keyer, files)  # type: ignore[arg-type]
+
+    return run
 
 
 @pytest.mark.usefixtures("write_sexes")
 def test_a_variant_that_nobody_who_passed_was_called_at_is_left_out(
-    spark: SparkSession,
     lake: Location,
-    raw: Path,
-    keyer: PersonKeyer,
-    ingest: Ingest,
     write_vcf: WriteVcf,
     write_score: Callable[..., None],
+    score_after_control: ScoreAfterControl,
 ) -> None:
     calls = [" ".join(["./.", *["0/1"] * (len(NAMES) - 1)])] * 4
     calls.append(" ".join(["0/1", *["./."] * (len(NAMES) - 1)]))
     write_vcf("a.vcf", NAMES, [f"1 {100 + row} . A C . PASS . GT {own}" for row, own in enumerate(calls)])
     write_score("s", [("1", 100 + row, "C", "A", 1) for row in range(5)])
-    written = scored_after_control(spark, lake, raw, keyer, ingest, QualitySettings(minimum_sample_call_rate=0.7))
+    written = score_after_control(QualitySettings(minimum_sample_call_rate=0.7))
     assert written.counts["scores"]["s"]["match_types"] == {"altref": 4, "unusable": 1}
     found = DeltaTable(f"{lake.uri}/polygenic_scores", version=written.tables["polygenic_scores"]).to_pandas()
     assert found["total"].tolist() == [4.0] * (len(NAMES) - 1)
@@ -356,13 +361,11 @@ def test_a_variant_that_nobody_who_passed_was_called_at_is_left_out(
 
 @pytest.mark.usefixtures("write_sexes")
 def test_scores_of_who_and_what_passed_quality_control_alone(
-    spark: SparkSession,
     lake: Location,
-    raw: Path,
     keyer: PersonKeyer,
-    ingest: Ingest,
     write_vcf: WriteVcf,
     write_score: Callable[..., None],
+    score_after_control: ScoreAfterControl,
 ) -> None:
     rng = np.random.default_rng(9)
     rows = [record.split(" ") for record in simulated(rng)]
@@ -377,7 +380,7 @@ def test_scores_of_who_and_what_passed_quality_control_alone(
     # Of the ALTs of the last site one is too rare: what REF has there cannot be told from the other alone.
     write_score("s", [*lines, ("1", 700, "A", "C", 100)])
     limits = QualitySettings(minimum_sample_call_rate=0.7, minimum_allele_frequency=0.02)
-    written = scored_after_control(spark, lake, raw, keyer, ingest, limits)
+    written = score_after_control(limits)
     found = DeltaTable(f"{lake.uri}/polygenic_scores", version=written.tables["polygenic_scores"]).to_pandas()
     usable = DeltaTable(f"{lake.uri}/qc_variants").to_pandas()
     left = [index for index in range(len(NAMES)) if index != 3]
