@@ -5,7 +5,7 @@ import os
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import resources
@@ -163,6 +163,55 @@ def write_table(
     else:
         writer = checked.write.format("delta").mode("overwrite").option("replaceWhere", replace_where)
         writer.save(f"{lake.uri}/{table.path}")
+    return _version_after(before, lake, table)
+
+
+@contextmanager
+def files_of_tasks(lake: Location, table: Table) -> Iterator["FilesOfTasks"]:
+    """For tasks that write a table's rows as Parquet, of its schema, themselves: of rows in Arrow's form Spark
+    makes its own first, which takes several times as long. They replace the table, its shape too."""
+    if table.checks:
+        raise AssertionError(f"{table.path}: nothing looks at the CHECKs of rows that tasks write")
+    _create(lake, table, reshape=True)
+    files = FilesOfTasks(lake, table, _open(lake, table.path), uuid.uuid4().hex)
+    try:
+        files.folder.filesystem.makedirs(files.folder.path)
+        yield files
+    finally:
+        if not files.is_handed_over:
+            with suppress(OSError):
+                files.folder.delete()
+
+
+@dataclass(slots=True)
+class FilesOfTasks:
+    """Parquet files in a `folder` below a table's, of which nobody knows until `commit`."""
+
+    lake: Location
+    table: Table
+    found: deltalake.DeltaTable
+    below: str
+    is_handed_over: bool = False
+
+    @property
+    def folder(self) -> Location:
+        return self.lake / f"{self.table.path}/{self.below}"
+
+    def commit(self, names: Container[str]) -> int:
+        """The table's new version, not yet published, of the files with these names. Others, of tasks that ran
+        twice, are deleted."""
+        before = int(self.found.version())
+        for file in list(self.folder.files()):
+            if file.path not in names:
+                (self.folder / file.path).delete()
+        folder = self.lake / self.table.path
+        added = _added(folder, self.below)
+        self.is_handed_over = True
+        _commit_files(added, self.found, folder, self.below, "overwrite")
+        return _version_after(before, self.lake, self.table)
+
+
+def _version_after(before: int, lake: Location, table: Table) -> int:
     after = newest_version(lake, table.path)
     if after > before + 1:  # no rows over no rows makes no commit at all
         raise ClusterError(f"table {table.path}: another writer committed beside this job; run it again")
@@ -189,6 +238,16 @@ def _commit(
         with suppress(OSError):
             (folder / below).delete()
         raise
+    _commit_files(added, found, folder, below, mode)
+
+
+def _commit_files(
+    added: list[AddAction],
+    found: deltalake.DeltaTable,
+    folder: Location,
+    below: str,
+    mode: Literal["append", "overwrite"],
+) -> None:
     if not added and (mode == "append" or not _sizes(found)):
         (folder / below).delete()
         return

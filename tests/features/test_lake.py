@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from deltalake.transaction import AddAction
 from py4j.protocol import Py4JJavaError
@@ -17,7 +18,7 @@ from features.contract.errors import ClusterError, DataGateError
 from features.contract.paths import Location
 from features.contract.runs import Run, Runs, open_delta
 from features.contract.schemas import VARIANTS, Table, _schema
-from features.lake import data_files, read_table, read_version, write_table
+from features.lake import data_files, files_of_tasks, read_table, read_version, write_table
 
 CHECKS = {"a_is_there": "length(a) > 0"}
 ONE = Table("t", _schema(("a", pa.string())), CHECKS)
@@ -78,6 +79,36 @@ def test_what_is_not_committed_leaves_no_files(spark: SparkSession, lake: Locati
     with pytest.raises(Py4JJavaError, match="CHECK a_is_there"):
         write_table(spark.createDataFrame([("x", 1), ("", 2)], shape).repartition(2), lake, TWO)
     assert [path.name for path in Path((lake / "t").path).iterdir()] == ["_delta_log"]
+
+
+def test_files_of_tasks_are_a_table_once_they_are_named(spark: SparkSession, lake: Location) -> None:
+    """Those of tasks that ran twice are not, and of a job that fails none stay."""
+    table = Table("t", _schema(("a", pa.string()), ("b", pa.int64(), True)))
+    write_table(spark.createDataFrame([("old",)], "a string"), lake, ONE)
+    with files_of_tasks(lake, table) as files:
+        for name, row in (("x.parquet", {"a": "x", "b": 1}), ("again.parquet", {"a": "x", "b": None})):
+            with (files.folder / name).open("wb") as stream:
+                pq.write_table(pa.Table.from_pylist([row], table.schema), stream)
+        version = files.commit({"x.parquet"})
+    assert read_version(spark, lake, "t", version).collect() == [("x", 1)]
+    (only,) = data_files(lake, "t", version)
+    assert [file.path for file in files.folder.files()] == [only.partition("/")[2]] == ["x.parquet"]
+
+    with pytest.raises(RuntimeError), files_of_tasks(lake, table) as others:
+        (others.folder / "x.parquet").write_bytes(b"half")
+        raise RuntimeError
+    assert not others.folder.exists()
+    with pytest.raises(AssertionError, match="CHECKs"), files_of_tasks(lake, ONE):
+        pass
+
+
+def test_who_commits_files_of_tasks_beside_another_finds_out(spark: SparkSession, lake: Location) -> None:
+    table = Table("t", _schema(("a", pa.string())))
+    with pytest.raises(ClusterError, match="another writer"), files_of_tasks(lake, table) as files:
+        with (files.folder / "x.parquet").open("wb") as stream:
+            pq.write_table(pa.table({"a": ["x"]}, table.schema), stream)
+        write_table(spark.createDataFrame([("y",)], "a string"), lake, table)
+        files.commit({"x.parquet"})
 
 
 def test_a_table_of_delta_s_own_writer_takes_a_new_shape(spark: SparkSession, lake: Location) -> None:

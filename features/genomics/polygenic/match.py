@@ -4,13 +4,18 @@ Kinds of match and their order are those of the PGS Catalog's pgscatalog-match
 (https://pygscatalog.readthedocs.io). Many scores ask for the same alleles: these are matched first, each once.
 """
 
+from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
-from pyspark.sql import Column, DataFrame, Window
-from pyspark.sql import functions as sf
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
+from features.genomics.columns import Flags, each, flags
 from features.genomics.liftover import Unlifted
-from features.genomics.polygenic.scoring_lines import COMPLEX, UNPLACED
+from features.genomics.polygenic.scoring_lines import COMPLEX, MOST_DIGITS, UNPLACED, WRONG
 
 
 class MatchType(StrEnum):
@@ -46,121 +51,190 @@ class MatchType(StrEnum):
     UNUSABLE = "unusable"
 
 
+Numbers = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 MATCHED = tuple(MatchType)[:8]
-EFFECT_IS_REF = (MatchType.REFALT, MatchType.REFALT_FLIP, MatchType.NO_OA_REF, MatchType.NO_OA_REF_FLIP)
-LINE = ["score", "line"]
-ALLELES = ["contig", "position", "effect_allele", "other_allele"]
+KINDS = (*MatchType, *WRONG)
+"""What may become of a line: a match type, or that it is wrong."""
+NONE = -1
+_EFFECT_IS_REF = np.isin(KINDS, ["refalt", "refalt_flip", "no_oa_ref", "no_oa_ref_flip"])
+_COMPLEMENTS = dict(zip("ACGT", "TGCA", strict=True))
 
 
-def match_alleles(lines: DataFrame, variants: DataFrame) -> DataFrame:
-    """What lines ask for, ALLELES, each once and only where a variant has it: the preferred one's `variant_key`,
-    `ref` and `alt`, its `rank` in MATCHED, and `site`: the keys of all variants that replace the same REF bases.
-    Variants that nobody was called at are as if not there."""
-    sites = variants.filter("allele_number > 0").select("variant_key", "contig", "position", "ref", "alt")
-    asked = lines.filter("problem is null").select(ALLELES).distinct()
-    tried = asked.join(sites, ["contig", "position"]).withColumn("rank", _rank())
-    one, there = Window.partitionBy(ALLELES), Window.partitionBy(*ALLELES, "ref")
-    tried = tried.withColumns(
-        {
-            "site": sf.collect_list("variant_key").over(there),
-            "n_refs": sf.size(sf.collect_set("ref").over(one)),
-            "either_way": sf.max(sf.col("rank") == 0).over(one) & sf.max(sf.col("rank") == 1).over(one),
-            "try": sf.row_number().over(one.orderBy("rank", "variant_key")),
-        }
-    )
-    return tried.filter((sf.col("try") == 1) & (sf.col("rank") < len(MATCHED))).drop("try")
+@dataclass(frozen=True, slots=True)
+class Sites:
+    """Variants in the order of place, REF and ALT, in one chunk. Those that replace the same REF bases are a site.
+    For each variant: the number of its place, the first of its site and the one behind the last, and how many
+    `refs` begin at its place."""
+
+    variants: pa.Table
+    contigs: pa.StringArray
+    places: Numbers
+    start: Numbers
+    stop: Numbers
+    refs: Numbers
+
+    @property
+    def sizes(self) -> Numbers:
+        return self.stop - self.start
+
+    def everywhere(self, chosen: Flags) -> Flags:
+        """Whether all variants of each variant's site are chosen."""
+        before = np.append(0, np.cumsum(~chosen))
+        found: Flags = before[self.stop] == before[self.start]
+        return found
+
+    def places_of(self, rows: pa.Table) -> Numbers:
+        """The numbers of the places of other rows; NONE on a contig without variants."""
+        return _places(rows, self.contigs)
 
 
-def match_lines(lines: DataFrame, found: DataFrame, keep_ambiguous: bool) -> DataFrame:
-    """Each line once, with `match_type`, and of its alleles in `found` (`match_alleles`) `variant_key` and `site`;
-    null where they are not there."""
-    asked = found.withColumnsRenamed({name: f"asked_{name}" for name in ALLELES})
-    same = [sf.col(name).eqNullSafe(sf.col(f"asked_{name}")) for name in ALLELES]
-    judged = lines.join(asked, same, "left").withColumn("match_type", _judge(keep_ambiguous))
-    known = sf.col("match_type").isin(*MATCHED)
-    again = sf.row_number().over(Window.partitionBy("score", "variant_key", known).orderBy("line")) > 1
-    kind = sf.when(known & again, MatchType.DUPLICATE.value).otherwise(sf.col("match_type"))
-    return judged.withColumn("match_type", kind).select(*lines.columns, "variant_key", "match_type", "site")
+def sites_of(variants: pa.Table) -> Sites:
+    """Of `contig, position, ref, alt` and whatever else."""
+    contigs = pc.unique(variants["contig"])
+    placed = variants.append_column("place", pa.array(_places(variants, contigs)))
+    placed = placed.sort_by([(name, "ascending") for name in ("place", "ref", "alt")]).combine_chunks()
+    places, ref = placed["place"].to_numpy(), placed["ref"].combine_chunks().dictionary_encode().indices.to_numpy()
+    new_place = _changes(places)
+    new_site = new_place | _changes(ref)
+    starts = np.append(np.flatnonzero(new_site), len(places))
+    site, place = np.cumsum(new_site) - 1, np.cumsum(new_place) - 1
+    refs = np.bincount(place[starts[:-1]])
+    return Sites(placed.drop_columns("place"), contigs, places, starts[site], starts[site + 1], refs[place])
 
 
-def without_unusable(matched: DataFrame, usable: DataFrame) -> DataFrame:
-    """`matched` where a line of which not every variant is among the `usable` ones is UNUSABLE."""
-    known, is_ref = sf.col("match_type").isin(*MATCHED), sf.col("match_type").isin(*EFFECT_IS_REF)
-    needed = sf.explode(sf.when(is_ref, sf.col("site")).otherwise(sf.array("variant_key"))).alias("variant_key")
-    wanted = matched.filter(known).select(*LINE, needed)
-    lost = wanted.join(usable.select("variant_key"), "variant_key", "left_anti").select(*LINE).distinct()
-    marked = matched.join(lost.withColumn("lost", sf.lit(True)), LINE, "left")
-    kind = sf.when(sf.col("lost"), MatchType.UNUSABLE.value).otherwise(sf.col("match_type"))
-    return marked.withColumn("match_type", kind).select(matched.columns)
-
-
-def weights_of_alt(matched: DataFrame) -> DataFrame:
-    """`score, variant_key`, `weights` of 0, 1 and 2 ALTs and `haploid` ones of 0 and 1, from the matched lines.
-
-    REF's count is what the ALTs of its site leave: its weights go, turned round, to the ALT that the line
-    names, and where there are others, less one weight a copy, to each of them.
-    """
-    used = matched.filter(sf.col("match_type").isin(*MATCHED))
-    is_ref, step = sf.col("match_type").isin(*EFFECT_IS_REF), _weight(0) - _weight(1)
-    three, two = [_weight(0), _weight(1), _weight(2)], [_weight(0), _weight(1)]
-    named = used.select(
-        *("score", "variant_key"),
-        sf.when(is_ref, sf.array(three[::-1])).otherwise(sf.array(three)).alias("weights"),
-        sf.when(is_ref, sf.array(two[::-1])).otherwise(sf.array(two)).alias("haploid"),
-    )
-    others = used.filter(is_ref & (sf.size("site") > 1)).select(
-        *("score", sf.explode(sf.array_except("site", sf.array("variant_key"))).alias("variant_key")),
-        sf.array(sf.lit(0.0), step, 2 * step).alias("weights"),
-        sf.array(sf.lit(0.0), step).alias("haploid"),
-    )
-    return named.unionByName(others)
-
-
-def _rank() -> Column:
-    """The place in MATCHED of what this variant is to the line; one past the last where it is nothing."""
-    effect, other = sf.col("effect_allele"), sf.col("other_allele")
-    tests = [*_both(effect, other), *_both(_complement(effect), _complement(other))]
-    unknown = sf.coalesce(other, effect) == effect  # some files repeat the effect allele
-    tests += [unknown & test for test in (*_one(effect), *_one(_complement(effect)))]
-    found = sf.lit(len(MATCHED))
-    for place in reversed(range(len(MATCHED))):
-        found = sf.when(tests[place], place).otherwise(found)
+def _places(rows: pa.Table, contigs: pa.StringArray) -> Numbers:
+    contig = pc.index_in(rows["contig"], contigs).fill_null(NONE).to_numpy()
+    position = rows["position"].fill_null(0).to_numpy()
+    found: Numbers = np.where(contig < 0, NONE, contig.astype(np.int64) * 10**MOST_DIGITS + position)
     return found
 
 
-def _both(effect: Column, other: Column) -> tuple[Column, Column]:
-    ref, alt = sf.col("ref"), sf.col("alt")
-    return (effect == ref) & (other == alt), (effect == alt) & (other == ref)
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """What became of each line: a place in KINDS, and the variant that has its alleles, or NONE."""
+
+    kinds: npt.NDArray[np.int8]
+    variants: Numbers
+
+    @property
+    def known(self) -> Flags:
+        found: Flags = self.kinds < len(MATCHED)
+        return found
+
+    @property
+    def effect_is_ref(self) -> Flags:
+        return _EFFECT_IS_REF[self.kinds]
 
 
-def _one(effect: Column) -> tuple[Column, Column]:
-    return effect == sf.col("ref"), effect == sf.col("alt")
+def match_lines(lines: pa.Table, weights: Floats, sites: Sites, usable: Flags, keep_ambiguous: bool) -> Matches:
+    """Of lines, `scoring_lines.SCHEMA` in one chunk but with a number as `score`, and their `weights` (lines, 3);
+    which of the variants are `usable` is another's to say."""
+    asked, of_line = _asked(lines, sites)
+    rank, best, either_way = _best(asked, sites)
+    ranks, variants, ambiguous = rank[of_line], best[of_line], either_way[of_line]
+    problems = each(lines["problem"].chunk(0), KINDS.index, pa.int64())
+    crowded = _at(sites.sizes, variants) > 1
+    unsure = _at(_is_indel(sites.variants), variants) & (_at(sites.refs, variants) > 1)
+    additive = weights[:, 2] - weights[:, 1] == weights[:, 1] - weights[:, 0]
+    if not keep_ambiguous:
+        ambiguous = ambiguous | _at(_is_alike(sites.variants), variants)
+    told = {
+        MatchType.UNMATCHED: variants == NONE,
+        MatchType.AMBIGUOUS: ambiguous,
+        MatchType.COMPLEX: _EFFECT_IS_REF[ranks] & ((crowded & ~additive) | unsure),
+    }
+    kinds = np.select([*told.values()], [KINDS.index(kind) for kind in told], ranks)
+    kinds = np.where(flags(problems.is_valid()), problems.fill_null(0).to_numpy(), kinds)
+    found = Matches(kinds.astype(np.int8), variants)
+    found.kinds[_is_again(lines, found)] = KINDS.index(MatchType.DUPLICATE)
+    enough = np.where(found.effect_is_ref, _at(sites.everywhere(usable), variants), _at(usable, variants))
+    found.kinds[found.known & ~enough] = KINDS.index(MatchType.UNUSABLE)
+    return found
 
 
-def _complement(allele: Column) -> Column:
-    """Of a single base; longer alleles are not turned, for the base before them would be another."""
-    return sf.when(sf.length(allele) == 1, sf.translate(allele, "ACGT", "TGCA"))
-
-
-def _judge(keep_ambiguous: bool) -> Column:
-    kinds = sf.array(*(sf.lit(kind.value) for kind in MATCHED))
-    kind = sf.element_at(kinds, sf.col("rank") + 1)
-    ambiguous = sf.col("ref") == _complement(sf.col("alt"))
-    if keep_ambiguous:
-        ambiguous = sf.lit(False)
-    ambiguous |= sf.col("either_way")
-    indel = sf.length("ref") != sf.length("alt")
-    additive = _weight(2) - _weight(1) == _weight(1) - _weight(0)
-    crowded = ((sf.size("site") > 1) & ~additive) | (indel & (sf.col("n_refs") > 1))
-    undone = kind.isin(*EFFECT_IS_REF) & crowded
-    return (
-        sf.when(sf.col("problem").isNotNull(), sf.col("problem"))
-        .when(sf.col("rank").isNull(), MatchType.UNMATCHED.value)
-        .when(ambiguous, MatchType.AMBIGUOUS.value)
-        .when(undone, MatchType.COMPLEX.value)
-        .otherwise(kind)
+def _asked(lines: pa.Table, sites: Sites) -> tuple[pa.Table, Numbers]:
+    """What lines ask for, `place, effect_allele, other_allele`, each once; and which of these each line does. Of
+    a line with a problem it says nothing."""
+    placed = lines.select(["effect_allele", "other_allele"]).append_column(
+        "place", pa.array(sites.places_of(lines))
     )
+    texts = [pc.fill_null(placed[name].cast(pa.string()), "").chunk(0) for name in placed.column_names]
+    coded = pc.binary_join_element_wise(*texts, "\t").dictionary_encode()
+    of_line = coded.indices.to_numpy()
+    first = np.zeros(len(coded.dictionary), np.int64)
+    first[of_line[::-1]] = np.arange(len(of_line))[::-1]
+    return placed.take(pa.array(first)).combine_chunks(), of_line
 
 
-def _weight(copies: int) -> Column:
-    return sf.element_at("weights", copies + 1)
+def _best(asked: pa.Table, sites: Sites) -> tuple[Numbers, Numbers, Flags]:
+    """Of what is asked for the preferred variant: its rank, a place in MATCHED, and its number, or NONE; and
+    whether either allele could be REF."""
+    places = asked["place"].to_numpy()
+    first, last = (np.searchsorted(sites.places, places, side) for side in ("left", "right"))
+    counts = np.where(places == NONE, 0, last - first)
+    line = np.repeat(np.arange(len(asked)), counts)
+    variant = np.arange(len(line)) + np.repeat(first - np.append(0, np.cumsum(counts))[:-1], counts)
+    ranks = _ranks(asked.take(pa.array(line)), sites.variants.take(pa.array(variant)))
+    order = np.lexsort((variant, ranks, line))
+    order = order[_changes(line[order])]
+    order = order[ranks[order] < len(MATCHED)]
+    rank, best = np.full(len(asked), len(MATCHED)), np.full(len(asked), NONE)
+    rank[line[order]], best[line[order]] = ranks[order], variant[order]
+    either_way = np.isin(np.arange(len(asked)), line[ranks == 0]) & np.isin(
+        np.arange(len(asked)), line[ranks == 1]
+    )
+    return rank, best, either_way
+
+
+def _ranks(asked: pa.Table, variants: pa.Table) -> Numbers:
+    """The place in MATCHED of what each variant is to what is asked for; one past the last where it is nothing."""
+    effect, other = (asked[name].combine_chunks() for name in ("effect_allele", "other_allele"))
+    ref, alt = (variants[name].combine_chunks() for name in ("ref", "alt"))
+    unknown = pc.equal(pc.coalesce(other, effect), effect)  # some files repeat the effect allele
+    turned = [_complement(allele) for allele in (effect, other)]
+    both = [
+        pc.and_(pc.equal(one, a), pc.equal(two, b))
+        for one, two in ((effect, other), turned)
+        for a, b in ((ref, alt), (alt, ref))
+    ]
+    one = [pc.and_(unknown, pc.equal(allele, a)) for allele in (effect, turned[0]) for a in (ref, alt)]
+    return np.select([flags(test) for test in (*both, *one)], range(len(MATCHED)), len(MATCHED))
+
+
+def _complement(alleles: pa.StringArray) -> pa.StringArray:
+    """Of single bases; longer alleles are not turned, for the base before them would be another."""
+    return each(alleles, _COMPLEMENTS.get)
+
+
+def _is_alike(variants: pa.Table) -> Flags:
+    """Whether both strands read alike."""
+    ref, alt = (variants[name].combine_chunks() for name in ("ref", "alt"))
+    return flags(pc.equal(ref, _complement(alt)))
+
+
+def _is_indel(variants: pa.Table) -> Flags:
+    return flags(pc.not_equal(*(pc.binary_length(variants[name].combine_chunks()) for name in ("ref", "alt"))))
+
+
+def _is_again(lines: pa.Table, found: Matches) -> Flags:
+    """Whether an earlier line of the score was matched to the variant."""
+    known = np.flatnonzero(found.known)
+    number, score = (lines[name].to_numpy()[known] for name in ("line", "score"))
+    variant = found.variants[known]
+    order = np.lexsort((number, variant, score))
+    again = np.zeros(len(lines), bool)
+    again[known[order]] = ~(_changes(score[order]) | _changes(variant[order]))
+    return again
+
+
+def _at(values: npt.NDArray[Any], variants: Numbers) -> npt.NDArray[Any]:
+    """Of each line's variant; zero, or false, where there is NONE."""
+    found: npt.NDArray[Any] = np.append(values, values.dtype.type(0))[variants]
+    return found
+
+
+def _changes(values: npt.NDArray[Any]) -> Flags:
+    """Whether each differs from the one before."""
+    found: Flags = np.append(np.ones(min(len(values), 1), bool), values[1:] != values[:-1])
+    return found

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, Row
@@ -20,10 +21,10 @@ from features.genomics.association.associate import associate
 from features.genomics.association.clumping import clump
 from features.genomics.association.design import Outcome
 from features.genomics.blocks import KEYS, flags_by_block, sexes_by_block
-from features.genomics.contigs import Region
-from features.genomics.polygenic.sums import sum_scores, weighed_variants
+from features.genomics.contigs import Region, region
+from features.genomics.polygenic.sums import sum_scores
+from features.genomics.polygenic.weigh import ENTRY, WEIGHED, with_means
 from features.genomics.sexes import Sexes
-from features.genomics.summarise import place_of_key, region_of
 from features.lake import broadcast_if_few
 
 log = logging.getLogger("riskloom")
@@ -86,9 +87,7 @@ def own_scores(people: DataFrame, genomes: Genomes, wanted: OwnScore) -> OwnScor
     finally:
         training.unpersist()
     weights = pa.concat_tables(fits)
-    scores = [str(number) for number in range(PARTS + 1)]
-    weighed = weighed_variants(_of_alt(weights, genomes), genomes.variants, scores, genomes.build)
-    sums = sum_scores(genomes.genotypes, weighed, sexes, len(scores))
+    sums = sum_scores(genomes.genotypes, _weighed(weights, genomes), sexes, range(PARTS + 1))
     parts = people.select("person_key", "part")
     scored = genomes.samples.join(sums, KEYS, "left").join(parts, "person_key", "left")
     own = sf.col("sums")[sf.coalesce("part", sf.lit(PARTS))]
@@ -147,16 +146,24 @@ def _weights(number: int, rows: Sequence[Row]) -> pa.Table:
     return pa.Table.from_pydict({"fit": [number] * len(rows)} | columns, schema=WEIGHTS)
 
 
-def _of_alt(weights: pa.Table, genomes: Genomes) -> DataFrame:
-    """`score, variant_key, weights` of 0, 1 and 2 ALTs and `haploid` ones of 0 and 1."""
-    told = weights.select(["fit", "variant_key", "weight"]).to_pandas()
-    rows = genomes.variants.sparkSession.createDataFrame(told, "fit int, variant_key string, weight double")
-    placed = rows.withColumns(place_of_key())
-    one, zero = sf.col("weight"), sf.lit(0.0)
-    of_man = sf.when(region_of(genomes.build) == Region.X, 2 * one).otherwise(one)
-    return placed.select(
-        sf.col("fit").cast("string").alias("score"),
-        "variant_key",
-        sf.array(zero, one, 2 * one).alias("weights"),
-        sf.array(zero, of_man).alias("haploid"),
+def _weighed(weights: pa.Table, genomes: Genomes) -> DataFrame:
+    """WEIGHED rows: few, as one variant stands for each clump."""
+    told = weights.sort_by("variant_key").select(["fit", "variant_key", "weight"]).to_pandas()
+    entries = np.zeros(len(told), ENTRY)
+    entries["score"], entries["step"] = told["fit"], told["weight"]
+    places = told["variant_key"].str.rsplit(":", n=3, expand=True)
+    on_x = [
+        region(genomes.build, contig.partition(":")[2], int(at)) == Region.X
+        for contig, at in zip(places[0], places[1], strict=True)
+    ]
+    entries["haploid_step"] = np.where(on_x, 2, 1) * told["weight"]
+    rows = [
+        (key, b"".join(entry.tobytes() for entry in entries[own.index]))
+        for key, own in told.groupby("variant_key")
+    ]
+    spark = genomes.variants.sparkSession
+    known = with_means(genomes.variants, genomes.build)
+    found = known.join(
+        sf.broadcast(spark.createDataFrame(rows, "variant_key string, entries binary")), "variant_key"
     )
+    return found.select(WEIGHED.names)

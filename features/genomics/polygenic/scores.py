@@ -19,15 +19,18 @@ from features.contract.settings import GenomicsSettings, PolygenicSettings, Sett
 from features.genomics.blocks import row_bytes, sexes_by_block
 from features.genomics.liftover import Liftover, open_liftover
 from features.genomics.polygenic.adjust import with_adjusted
+from features.genomics.polygenic.boxes import unsealed
 from features.genomics.polygenic.development import developed_here
-from features.genomics.polygenic.match import MATCHED, match_alleles, match_lines, weights_of_alt, without_unusable
-from features.genomics.polygenic.scoring_file import read_scoring_files
+from features.genomics.polygenic.judge import COUNTS, PARTS, judge_lines, number_of_boxes
+from features.genomics.polygenic.match import MATCHED
+from features.genomics.polygenic.scoring_file import open_scoring_files
 from features.genomics.polygenic.scoring_lines import WRONG
-from features.genomics.polygenic.sums import means, sum_scores, weighed_variants
+from features.genomics.polygenic.sums import sum_means, sum_scores
+from features.genomics.polygenic.weigh import ENTRY
 from features.genomics.quality_control import check_current
 from features.genomics.sexes import Sex, Sexes
 from features.genomics.structure.ancestry import check_current as check_ancestry
-from features.lake import Written, bounded_arrow_batches, broadcast_if_few, read_table, write_table
+from features.lake import Written, bounded_arrow_batches, files_of_tasks, read_table, write_table
 
 log = logging.getLogger("riskloom")
 
@@ -81,37 +84,34 @@ def score_genomes(
         read_table(spark, lake, runs, name) for name in ("variants", "genotypes", "samples")
     )
     usable, people = (read_table(spark, lake, runs, genomics.usable[name]) for name in ("variants", "samples"))
-    usable = usable.filter("allele_number > 0")  # those who passed may not have been called
+    # Those who passed may not have been called.
+    variants, usable = (table.filter("allele_number > 0") for table in (variants, usable))
     raw = Location(settings.raw)
     liftovers = _liftovers(raw, wanted, genomics.build, keyer)
-    names, lines = read_scoring_files(spark, raw, files, keyer, genomics.build, liftovers)
+    opened = open_scoring_files(raw, files, keyer, genomics.build, liftovers)
+    names = [file.score for file in opened]
     known = {"developed_here": developed_here(raw, wanted.development, keyer, names)} if wanted.development else {}
     with ExitStack() as stack:
-        alleles = _kept(match_alleles(lines, variants), stack)
-        matched = match_lines(lines, broadcast_if_few(alleles, alleles.count()), wanted.keep_ambiguous)
-        matched = _kept(without_unusable(matched, usable) if genomics.quality else matched, stack)
-        overlaps = _overlaps(matched, names)
-        _check_lines(matched)
+        log_files = stack.enter_context(files_of_tasks(lake, SCORE_MATCHES))
+        boxes = number_of_boxes(files)
+        judged = judge_lines(
+            opened, variants, usable, genomics.build, wanted.keep_ambiguous, boxes, log_files.folder
+        )
+        judged = judged.persist(StorageLevel.DISK_ONLY)
+        stack.callback(judged.unpersist)
+        parts = {kind: unsealed(judged, kind, schema) for kind, schema in PARTS.items()}
+        written = {row["name"] for row in parts["files"].collect()}
+        overlaps = _overlaps(parts["counts"], names)
         chosen = _enough(overlaps, wanted.minimum_overlap)
-        weights = weights_of_alt(matched.filter(sf.col("score").isin(chosen)))
-        weighed = _kept(weighed_variants(weights, usable, chosen, genomics.build), stack)
         sexes = sexes_by_block(samples)
-        found = _totals(people, genotypes, weighed, sexes, chosen)
+        found = _totals(people, genotypes, parts, sexes, chosen, names)
         ancestry = read_table(spark, lake, runs, ANCESTRY.path) if genomics.ancestry else None
-        with bounded_arrow_batches(spark, row_bytes(genotypes, sexes)):
+        with bounded_arrow_batches(spark, row_bytes(genotypes, sexes) + ENTRY.itemsize * len(names)):
             totals = _write(found, ancestry, lake)
-        matches = write_table(_log(matched), lake, SCORE_MATCHES, reshape=True)
+        matches = log_files.commit(written)
     tables = {POLYGENIC_SCORES.path: totals, SCORE_MATCHES.path: matches}
     counts = {name: overlap.as_counts() for name, overlap in overlaps.items()}
     return Written(tables, {"scores": counts, "left_out": sorted(set(names) - set(chosen))} | known)
-
-
-def _kept(frame: DataFrame, stack: ExitStack) -> DataFrame:
-    """The frame, worked out once, until the end of the stack. It lies on disk: hundreds of files have tens of
-    millions of lines, of which Java would take a whole part into memory at once."""
-    kept = frame.persist(StorageLevel.DISK_ONLY)
-    stack.callback(kept.unpersist)
-    return kept
 
 
 def _sections(settings: Settings) -> tuple[GenomicsSettings, PolygenicSettings]:
@@ -143,32 +143,22 @@ def _write(totals: DataFrame, ancestry: DataFrame | None, lake: Location) -> int
         totals.unpersist()
 
 
-def _log(matched: DataFrame) -> DataFrame:
-    """`score_matches`: every line of every file, and what became of it."""
-    weight = sf.element_at("weights", 2).alias("weight")
-    plain = [name for name in SCORE_MATCHES.schema.names if name != "weight"]
-    return matched.select(*plain, weight).select(SCORE_MATCHES.schema.names)
-
-
-def _overlaps(matches: DataFrame, names: Sequence[str]) -> dict[str, Overlap]:
-    rows = matches.groupBy("score", "match_type", "lifted_strand").count().collect()
-    found = {name: Overlap(Counter(), Counter()) for name in sorted(names)}
+def _overlaps(counts: DataFrame, names: Sequence[str]) -> dict[str, Overlap]:
+    """DataGateError for a weight that is no number, which makes every sum of its score wrong."""
+    total = [sf.sum("lines").alias("lines"), sf.min("first_line").alias("first_line")]
+    rows = counts.groupBy(COUNTS.names[:3]).agg(*total).orderBy("score", "first_line").collect()
+    found = {name: Overlap(Counter(), Counter()) for name in names}
     for row in rows:
-        found[row["score"]].match_types[row["match_type"]] += row["count"]
+        name, kind = names[row["score"]], row["match_type"]
+        if kind in WRONG:
+            raise DataGateError(
+                f"genomics.scores: {name}, line {row['first_line']}: {kind.replace('_', ' ')}; expected the "
+                "columns of its header, a whole number as position and finite numbers as weights; correct the file"
+            )
+        found[name].match_types[kind] += row["lines"]
         if row["lifted_strand"]:
-            found[row["score"]].lifted[row["lifted_strand"]] += row["count"]
+            found[name].lifted[row["lifted_strand"]] += row["lines"]
     return found
-
-
-def _check_lines(matches: DataFrame) -> None:
-    """A weight that is no number makes every sum of its score wrong."""
-    wrong = matches.filter(sf.col("match_type").isin(*WRONG)).orderBy("score", "line").first()
-    if wrong is not None:
-        raise DataGateError(
-            f"genomics.scores: {wrong['score']}, line {wrong['line']}: {wrong['match_type'].replace('_', ' ')}; "
-            "expected the columns of its header, a whole number as position and finite numbers as weights; "
-            "correct the file"
-        )
 
 
 def _enough(overlaps: dict[str, Overlap], minimum: float) -> list[str]:
@@ -189,18 +179,24 @@ def _enough(overlaps: dict[str, Overlap], minimum: float) -> list[str]:
 
 
 def _totals(
-    samples: DataFrame, genotypes: DataFrame, weighed: DataFrame, sexes: dict[str, Sexes], scores: list[str]
+    samples: DataFrame,
+    genotypes: DataFrame,
+    parts: dict[str, DataFrame],
+    sexes: dict[str, Sexes],
+    scores: list[str],
+    names: list[str],
 ) -> DataFrame:
-    """`polygenic_scores`: a row for each person and score."""
+    """`polygenic_scores`: a row for each person and score, of PARTS of all `names`."""
     spark = samples.sparkSession
-    sums = sum_scores(genotypes, weighed, sexes, len(scores))
-    start = means(weighed, len(scores))
+    numbers = [names.index(name) for name in scores]
+    sums = sum_scores(genotypes, parts["weighed"], sexes, numbers)
+    start = sum_means(parts["means"], len(names))
     rows = [
-        (sex.name.lower(), number, name, float(start[sex][number]))
+        (sex.name.lower(), place, names[number], float(start[sex][number]))
         for sex in Sex
-        for number, name in enumerate(scores)
+        for place, number in enumerate(numbers)
     ]
-    base = sf.broadcast(spark.createDataFrame(rows, "sex string, number int, score string, base double"))
+    base = sf.broadcast(spark.createDataFrame(rows, "sex string, place int, score string, base double"))
     people = samples.join(sums, ["sample_block", "sample_index"], "left").join(base, "sex")
-    own = sf.coalesce(sf.col("sums")[sf.col("number")], sf.lit(0.0))
+    own = sf.coalesce(sf.col("sums")[sf.col("place")], sf.lit(0.0))
     return people.select("person_key", "score", (sf.col("base") + own).alias("total"))

@@ -6,21 +6,19 @@ over where there are chains from it. A file is read by one task; nothing of it c
 header.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 import numpy as np
 import pyarrow as pa
-from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql.pandas.types import from_arrow_schema
 
 from features.contract.errors import DataGateError
 from features.contract.paths import FileStat, Location
 from features.contract.persons import PersonKeyer
 from features.genomics.liftover import Liftover
 from features.genomics.polygenic.lift import lift_lines
-from features.genomics.polygenic.scoring_lines import DOSAGES, SCHEMA, read_lines
+from features.genomics.polygenic.scoring_lines import DOSAGES, read_lines
 from features.raw_text import Split, plan_splits, read_chunks
 
 BUILDS = {
@@ -32,8 +30,6 @@ WHOLE = 1 << 62
 _PLACES = {True: ("hm_chr", "hm_pos"), False: ("chr_name", "chr_position")}
 """The columns of contig and position, of a harmonised file and of another."""
 _LINES = 1 << 16
-_TASKS = 4
-"""A core: what many scores ask for is brought together in a task first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +50,11 @@ class ScoringFile:
         return _PLACES[self.harmonised]
 
 
-def read_scoring_files(
-    spark: SparkSession,
-    root: Location,
-    files: Sequence[FileStat],
-    keyer: PersonKeyer,
-    build: str,
-    liftovers: Mapping[str, Liftover],
-) -> tuple[list[str], DataFrame]:
-    """The scores' names, and SCHEMA rows of all files, lifted over where `liftovers` has their build.
-    DataGateError for a file that is none, is of any other build or has the score of another file, by name."""
+def open_scoring_files(
+    root: Location, files: Sequence[FileStat], keyer: PersonKeyer, build: str, liftovers: Mapping[str, Liftover]
+) -> list[ScoringFile]:
+    """In the order of their scores' names; `liftovers` are by the build they lead from. DataGateError for a file
+    that is none, is of any other build or has the score of another file, by name."""
     if not files:
         raise DataGateError("genomics.scores.paths: no file below the raw root matches; check raw and the globs")
     opened: dict[str, ScoringFile] = {}
@@ -73,15 +64,7 @@ def read_scoring_files(
             other = opened[found.score].split.path
             raise DataGateError(f"{file.path}: holds the score {found.score}, as {other} does; leave one out")
         opened[found.score] = found
-    shared = spark.sparkContext.broadcast(list(opened.values()))
-
-    def rows(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            for index in batch["id"].to_pylist():
-                yield from parse(shared.value[index])
-
-    tasks = spark.range(0, len(opened), 1, min(len(opened), _TASKS * spark.sparkContext.defaultParallelism))
-    return list(opened), tasks.mapInArrow(rows, from_arrow_schema(SCHEMA))
+    return [opened[score] for score in sorted(opened)]
 
 
 def open_scoring_file(

@@ -6,9 +6,8 @@ of each text once.
 
 import io
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from operator import methodcaller
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,10 +16,10 @@ import pyarrow.compute as pc
 from pyarrow import csv
 
 from features.genomics.clean import trim
+from features.genomics.columns import Flags, each, flags, where
 from features.genomics.contigs import harmonise
 
 MOST_DIGITS = 10
-_TEXT = pa.string()
 _PLAIN = re.compile("[ACGT]+")
 _COMPLEX = ("is_haplotype", "is_diplotype", "is_interaction")
 _OTHER = ("other_allele", "reference_allele", "hm_inferOtherAllele")
@@ -49,7 +48,6 @@ WRONG = WRONG_COLUMNS, WRONG_WEIGHT, WRONG_POSITION = "wrong_columns", "wrong_we
 PROBLEMS = (WRONG_COLUMNS, WRONG_WEIGHT, COMPLEX, UNPLACED, WRONG_POSITION)
 """Of several that a line has, the first is told."""
 Cells = Mapping[str, pa.StringArray]
-Flags = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 
 
@@ -64,15 +62,15 @@ def read_lines(
     position."""
     cells, too_long = _read(lines, columns, [*place, *_KNOWN])
     contig, at = (cells[name] for name in place)
-    effect, other = _each(cells["effect_allele"], str.upper), _other(cells)
+    effect, other = each(cells["effect_allele"], str.upper), _other(cells)
     weights, position = _weights(cells), _position(at)
-    plain = _flags(_each(effect, _is_plain, pa.bool_())) & _flags(_each(other, _is_plain, pa.bool_()), True)
+    plain = flags(each(effect, _is_plain, pa.bool_())) & flags(each(other, _is_plain, pa.bool_()), True)
     problems = (
         too_long,
         ~np.isfinite(weights).all(1),
         ~plain | _any_is_true(cells, *_COMPLEX),
-        _flags(pc.or_(_is_empty(contig), _is_empty(at))),
-        _flags(position.is_null()),
+        flags(pc.or_(_is_empty(contig), _is_empty(at))),
+        flags(position.is_null()),
     )
     problem = np.select(problems, range(len(problems)), -1)
     placed, known = problem < 0, (problem < 0) | (problem > PROBLEMS.index(WRONG_WEIGHT))
@@ -80,10 +78,10 @@ def read_lines(
     told = {
         "score": pa.repeat(score, len(lines)),
         "line": pa.array(numbers),
-        "contig": _where(placed, _each(contig, harmonise)),
-        "position": _where(placed, position),
-        "effect_allele": _where(known, effect),
-        "other_allele": _where(known, other),
+        "contig": where(placed, each(contig, harmonise)),
+        "position": where(placed, position),
+        "effect_allele": where(known, effect),
+        "other_allele": where(known, other),
         "weights": pa.ListArray.from_arrays(
             pa.array(np.arange(len(lines) + 1, dtype=np.int32) * 3), weights.ravel(), mask=pa.array(~known)
         ),
@@ -122,12 +120,12 @@ def _read(lines: list[bytes], columns: Mapping[str, int], wanted: Sequence[str])
 def _weights(cells: Cells) -> Floats:
     """What 0, 1 and 2 effect alleles weigh: (lines, 3); one is no finite number where there is none."""
     weight, kind = _numbers(cells["effect_weight"]), cells["effect_type"]
-    dominant = _any_is_true(cells, "is_dominant") | _flags(pc.equal(kind, "dominant"))
-    recessive = _any_is_true(cells, "is_recessive") | _flags(pc.equal(kind, "recessive"))
+    dominant = _any_is_true(cells, "is_dominant") | flags(pc.equal(kind, "dominant"))
+    recessive = _any_is_true(cells, "is_recessive") | flags(pc.equal(kind, "recessive"))
     with np.errstate(over="ignore"):
         two = np.where(dominant | recessive, weight, 2 * weight)
     found = np.column_stack([np.zeros_like(weight), np.where(recessive & ~dominant, 0, weight), two])
-    by_dosage = ~np.any([_flags(_is_empty(cells[name])) for name in DOSAGES], axis=0)
+    by_dosage = ~np.any([flags(_is_empty(cells[name])) for name in DOSAGES], axis=0)
     if by_dosage.any():
         found[by_dosage] = np.column_stack([_numbers(cells[name]) for name in DOSAGES])[by_dosage]
     return found
@@ -135,14 +133,14 @@ def _weights(cells: Cells) -> Floats:
 
 def _other(cells: Cells) -> pa.StringArray:
     """The other allele, where one is told; of several inferred ones none is."""
-    told = pc.coalesce(*(_where(~_flags(_is_empty(cells[name])), cells[name]) for name in _OTHER))
-    return _each(told, lambda allele: None if "/" in allele else allele.upper())
+    told = pc.coalesce(*(where(~flags(_is_empty(cells[name])), cells[name]) for name in _OTHER))
+    return each(told, lambda allele: None if "/" in allele else allele.upper())
 
 
 def _position(at: pa.StringArray) -> pa.Int64Array:
     """Null where there is no number, or too long a one."""
     digits = pc.and_(pc.ascii_is_decimal(at), pc.less_equal(pc.binary_length(at), MOST_DIGITS))
-    return _where(_flags(digits), at).cast(pa.int64())
+    return where(flags(digits), at).cast(pa.int64())
 
 
 def _trimmed(
@@ -150,7 +148,7 @@ def _trimmed(
 ) -> list[pa.Array]:
     """Without the bases that both alleles share, where two that differ are told."""
     long = pc.greater(pc.min_element_wise(*map(pc.binary_length, (other, effect)), skip_nulls=False), 1)
-    chosen = _flags(pc.and_(long, pc.not_equal(other, effect))) & placed
+    chosen = flags(pc.and_(long, pc.not_equal(other, effect))) & placed
     columns, mask = (position, other, effect), pa.array(chosen)
     told = zip(*(column.filter(mask).to_pylist() for column in columns), strict=True)
     found = list(zip(*(trim(*alleles) for alleles in told), strict=True)) or [()] * 3
@@ -176,22 +174,6 @@ def _number(text: str) -> float:
         return float("nan")
 
 
-def _each(texts: pa.StringArray, make: Callable[[str], Any], kind: pa.DataType = _TEXT) -> pa.Array:
-    """What is made of each text; of the same once."""
-    coded = texts.dictionary_encode()
-    return pa.array(map(make, coded.dictionary.to_pylist()), kind).take(coded.indices)
-
-
-def _where(chosen: Flags, column: pa.Array) -> pa.Array:
-    """Null elsewhere."""
-    return pc.if_else(pa.array(chosen), column, pa.scalar(None, column.type))
-
-
-def _flags(column: pa.BooleanArray, unknown: bool = False) -> Flags:
-    found: Flags = column.fill_null(unknown).to_numpy(zero_copy_only=False)
-    return found
-
-
 def _is_empty(texts: pa.StringArray) -> pa.BooleanArray:
     return pc.equal(pc.binary_length(texts), 0)
 
@@ -201,7 +183,7 @@ def _is_plain(allele: str) -> bool:
 
 
 def _any_is_true(cells: Cells, *names: str) -> Flags:
-    found: Flags = np.any([_flags(_each(cells[name], _is_true, pa.bool_())) for name in names], axis=0)
+    found: Flags = np.any([flags(each(cells[name], _is_true, pa.bool_())) for name in names], axis=0)
     return found
 
 

@@ -1,0 +1,27 @@
+"""Arrow's columns, many rows at once: what pyarrow says in several words."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+Flags = npt.NDArray[np.bool_]
+
+
+def each(texts: pa.StringArray, make: Callable[[str], Any], kind: pa.DataType = pa.string()) -> pa.Array:  # noqa: B008
+    """What is made of each text; of the same once."""
+    coded = texts.dictionary_encode()
+    return pa.array(map(make, coded.dictionary.to_pylist()), kind).take(coded.indices)
+
+
+def where(chosen: Flags, column: pa.Array) -> pa.Array:
+    """Null elsewhere."""
+    return pc.if_else(pa.array(chosen), column, pa.scalar(None, column.type))
+
+
+def flags(column: pa.BooleanArray, unknown: bool = False) -> Flags:
+    found: Flags = column.fill_null(unknown).to_numpy(zero_copy_only=False)
+    return found

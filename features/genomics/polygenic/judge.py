@@ -1,0 +1,168 @@
+"""Scoring files and variants to what became of each line, and what the scores weigh at each variant."""
+
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.pandas.types import from_arrow_schema
+
+from features.contract.paths import FileStat, Location
+from features.contract.schemas import SCORE_MATCHES
+from features.genomics.polygenic import scoring_lines
+from features.genomics.polygenic.boxes import SEALED, boxed, by_box, in_boxes, sealed
+from features.genomics.polygenic.match import KINDS, NONE, Matches, Sites, match_lines, sites_of
+from features.genomics.polygenic.scoring_file import ScoringFile, parse
+from features.genomics.polygenic.weigh import WEIGHED, means, weigh, weighed_rows, with_means
+
+COUNTS = pa.schema(
+    [
+        ("score", pa.int32()),
+        ("match_type", pa.string()),
+        ("lifted_strand", pa.string()),
+        ("lines", pa.int64()),
+        ("first_line", pa.int64()),
+    ]
+)
+"""How many lines of a score, by its number, became what, and the first of them."""
+MEANS = pa.schema([("box", pa.int32()), ("region", pa.int32()), ("sums", pa.binary())])
+"""What two copies and what one have in each score, (2, scores), if all calls of a region are the mean."""
+FILES = pa.schema([("name", pa.string())])
+"""The files of SCORE_MATCHES that were written whole."""
+PARTS = {"counts": COUNTS, "means": MEANS, "weighed": WEIGHED, "files": FILES}
+_PLACE = [("variant_key", pa.string()), ("contig", pa.string()), ("position", pa.int64())]
+_TAKEN = {
+    "lines": pa.schema([("score", pa.int32()), *list(scoring_lines.SCHEMA)[1:]]),
+    "variants": pa.schema([*_PLACE, ("ref", pa.string()), ("alt", pa.string())]),
+    "usable": pa.schema([*_PLACE, *(WEIGHED.field(name) for name in ("region", "mean", "mean_two"))]),
+}
+_TASKS = 4
+"""A core, of those that read the files."""
+_BYTES = 4 << 20
+_FEWEST_BOXES, _MOST_BOXES = 64, 1024
+
+
+def number_of_boxes(files: Sequence[FileStat]) -> int:
+    """It hangs on the files alone, so that sums over a box are the same on every cluster."""
+    return min(_MOST_BOXES, max(_FEWEST_BOXES, sum(file.size for file in files) // _BYTES))
+
+
+def judge_lines(
+    files: Sequence[ScoringFile],
+    variants: DataFrame,
+    usable: DataFrame,
+    build: str,
+    keep_ambiguous: bool,
+    boxes: int,
+    folder: Location,
+) -> DataFrame:
+    """SEALED rows of PARTS. Lines are matched to `variants`, and used where these are among the `usable` ones.
+    What became of them is written below `folder`."""
+    sites = variants.select(_TAKEN["variants"].names)
+    frames = [
+        _lines_in_boxes(variants.sparkSession, files, boxes),
+        in_boxes(sites, "variants", boxes),
+        in_boxes(with_means(usable, build), "usable", boxes),
+    ]
+    names = [file.score for file in files]
+    return by_box(frames, _TAKEN, _Judge(names, keep_ambiguous, folder))
+
+
+def _lines_in_boxes(spark: SparkSession, files: Sequence[ScoringFile], boxes: int) -> DataFrame:
+    shared = spark.sparkContext.broadcast(files)
+    kind = _TAKEN["lines"].field("score").type
+
+    def rows(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            for number in batch["id"].to_pylist():
+                for lines in parse(shared.value[number]):
+                    numbered = lines.set_column(0, "score", pa.repeat(pa.scalar(number, kind), len(lines)))
+                    yield from boxed(numbered, "lines", boxes)
+
+    tasks = spark.range(0, len(files), 1, min(len(files), _TASKS * spark.sparkContext.defaultParallelism))
+    return tasks.mapInArrow(rows, from_arrow_schema(SEALED))
+
+
+@dataclass(frozen=True)
+class _Judge:
+    """The function that each task runs: boxes in, PARTS of them out, SEALED."""
+
+    names: Sequence[str]
+    keep_ambiguous: bool
+    folder: Location
+
+    def __call__(self, boxes: Iterable[tuple[int, dict[str, pa.Table]]]) -> Iterator[pa.RecordBatch]:
+        name = f"{uuid.uuid4().hex}.parquet"
+        with ExitStack() as stack:
+            log = None
+            for box, rows in boxes:
+                if not len(rows["lines"]):
+                    continue
+                if log is None:
+                    stream = stack.enter_context((self.folder / name).open("wb"))
+                    log = stack.enter_context(pq.ParquetWriter(stream, SCORE_MATCHES.schema))
+                told, parts = judge_box(box, rows, self.names, self.keep_ambiguous)
+                log.write_table(told)
+                for kind, found in parts.items():
+                    yield from sealed(box, kind, found)
+        if log is not None:
+            yield from sealed(0, "files", pa.table({"name": [name]}, FILES))
+
+
+def judge_box(
+    box: int, rows: dict[str, pa.Table], names: Sequence[str], keep_ambiguous: bool
+) -> tuple[pa.Table, dict[str, pa.Table]]:
+    """SCORE_MATCHES of a box's lines, and PARTS by their names."""
+    lines = rows["lines"].sort_by([("score", "ascending"), ("line", "ascending")]).combine_chunks()
+    sites, weights = sites_of(rows["variants"]), _weights(lines)
+    places = pc.index_in(sites.variants["variant_key"], rows["usable"]["variant_key"]).combine_chunks()
+    usable = places.is_valid().to_numpy(zero_copy_only=False)
+    found = match_lines(lines, weights, sites, usable, keep_ambiguous)
+    variant, entries, bases = weigh(found, lines["score"].to_numpy(), weights, sites)
+    known = rows["usable"].take(places)
+    sums = means(variant, entries, bases, known, len(names))
+    parts = {
+        "counts": _counts(lines, found),
+        "means": pa.table([[box] * len(sums), [*sums], [own.tobytes() for own in sums.values()]], MEANS),
+        "weighed": weighed_rows(variant, entries, known),
+    }
+    return _told(lines, weights, found, sites, names), parts
+
+
+def _weights(lines: pa.Table) -> npt.NDArray[np.float64]:
+    """(lines, 3); no numbers where a line has none."""
+    weights = lines["weights"].chunk(0)
+    found = np.full((len(lines), 3), np.nan)
+    found[weights.is_valid().to_numpy(zero_copy_only=False)] = weights.flatten().to_numpy().reshape(-1, 3)
+    return found
+
+
+def _told(
+    lines: pa.Table, weights: npt.NDArray[np.float64], found: Matches, sites: Sites, names: Sequence[str]
+) -> pa.Table:
+    weight = weights[:, 1]
+    keys = sites.variants["variant_key"].combine_chunks()
+    columns = {
+        **{name: lines[name] for name in lines.column_names},
+        "score": pa.array(names).take(lines["score"].chunk(0)),
+        "weight": pa.array(weight, mask=np.isnan(weight)),
+        "match_type": _kinds(found),
+        "variant_key": keys.take(pa.array(found.variants, mask=found.variants == NONE)),
+    }
+    return pa.table([columns[name] for name in SCORE_MATCHES.schema.names], schema=SCORE_MATCHES.schema)
+
+
+def _counts(lines: pa.Table, found: Matches) -> pa.Table:
+    told = lines.select(["score", "lifted_strand", "line"]).append_column("match_type", _kinds(found))
+    counted = told.group_by(COUNTS.names[:3]).aggregate([("line", "count"), ("line", "min")])
+    return counted.select([*COUNTS.names[:3], "line_count", "line_min"]).rename_columns(COUNTS.names).cast(COUNTS)
+
+
+def _kinds(found: Matches) -> pa.StringArray:
+    return pa.array([str(kind) for kind in KINDS]).take(pa.array(found.kinds))

@@ -1,0 +1,189 @@
+"""Lines matched and weighed many at once, as one line after the other is."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from features.genomics.polygenic.boxes import MOST_ROWS, boxed
+from features.genomics.polygenic.match import KINDS, MATCHED, match_lines, sites_of
+from features.genomics.polygenic.scoring_lines import PROBLEMS, SCHEMA
+from features.genomics.polygenic.weigh import weigh
+
+LINES = pa.schema([("score", pa.int32()), *list(SCHEMA)[1:]])
+COMPLEMENT = str.maketrans("ACGT", "TGCA")
+Line = dict[str, Any]
+Variant = tuple[str, int, str, str]
+
+contigs, positions = st.sampled_from(["1", "X"]), st.integers(1, 3)
+alleles = st.sampled_from(["A", "A", "C", "G", "T", "AC", "ACC", "TT"])
+pairs = st.tuples(alleles, alleles).filter(lambda two: two[0] != two[1])
+variants = st.lists(
+    st.builds(lambda contig, at, two: (contig, at, *two), contigs, positions, pairs), unique=True, max_size=12
+)
+weights = st.sampled_from([(0, 1, 2), (0, 0.5, 1), (0, 1, 1), (0, 0, 1), (0.25, -1, 3)])
+
+
+@st.composite
+def lines(draw: st.DrawFn, known: list[Variant]) -> list[Line]:
+    """Most ask for a variant that there is, some of them on the other strand, or without the other allele."""
+    found = []
+    for number in range(draw(st.integers(1, 25))):
+        contig, at, effect, other = draw(st.sampled_from(known) if known else st.just(("2", 5, "A", "C")))
+        if draw(st.booleans()):
+            effect, other = other, effect
+        if draw(st.integers(0, 3)) == 0:
+            effect, other = effect.translate(COMPLEMENT), other.translate(COMPLEMENT)
+        if draw(st.integers(0, 5)) == 0:
+            at, effect = draw(positions), draw(alleles)
+        line = {"score": draw(st.integers(0, 2)), "line": number, "contig": contig, "position": at}
+        line |= {"effect_allele": effect, "other_allele": draw(st.sampled_from([other, other, None, effect]))}
+        line |= {"weights": list(draw(weights)), "problem": None, "lifted_strand": None}
+        if draw(st.integers(0, 9)) == 0:
+            line |= {"contig": None, "position": None, "problem": draw(st.sampled_from(PROBLEMS))}
+        found.append(line)
+    return draw(st.permutations(found))
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[list[Line], list[Variant], list[bool], bool]:
+    known = draw(variants)
+    usable = draw(st.lists(st.sampled_from([True, True, True, False]), min_size=len(known), max_size=len(known)))
+    return draw(lines(known)), draw(st.permutations(known)), usable, draw(st.booleans())
+
+
+def kind_of(line: Line, variant: Variant) -> str | None:
+    """What the variant is to the line, by the letter."""
+    effect, other, (_, _, ref, alt) = line["effect_allele"], line["other_allele"], variant
+    turned = [base.translate(COMPLEMENT) if base and len(base) == 1 else None for base in (effect, other)]
+    for end, (one, two) in (("", (effect, other)), ("_flip", turned)):
+        if one and two and (one, two) == (ref, alt):
+            return f"refalt{end}"
+        if one and two and (one, two) == (alt, ref):
+            return f"altref{end}"
+    if other in (None, effect):
+        for end, one in (("", effect), ("_flip", turned[0])):
+            if one in (ref, alt):
+                return f"no_oa_{'ref' if one == ref else 'alt'}{end}"
+    return None
+
+
+def one_after_the_other(
+    lines: list[Line], variants: list[Variant], usable: set[Variant], keep_ambiguous: bool
+) -> dict[int, tuple[str, Variant | None]]:
+    """Kind and variant by the number of the line."""
+    found: dict[int, tuple[str, Variant | None]] = {}
+    taken = set()
+    for line in sorted(lines, key=lambda line: line["line"]):
+        here = [v for v in variants if v[:2] == (line["contig"], line["position"])]
+        kinds = [(kind, v) for v in here if (kind := kind_of(line, v))]
+        if line["problem"] or not kinds:
+            found[line["line"]] = (line["problem"] or "unmatched", None)
+            continue
+        kind, best = min(kinds, key=lambda one: (MATCHED.index(one[0]), one[1]))
+        site = [v for v in here if v[2] == best[2]]
+        w0, w1, w2 = line["weights"]
+        is_ref, plain = "refalt" in kind or "oa_ref" in kind, w2 - w1 == w1 - w0
+        is_indel = len(best[2]) != len(best[3])
+        alike = len(best[2]) == 1 and best[2] == best[3].translate(COMPLEMENT)
+        if (alike and not keep_ambiguous) or {"refalt", "altref"} <= {own for own, _ in kinds}:
+            kind = "ambiguous"
+        elif is_ref and ((len(site) > 1 and not plain) or (is_indel and len({v[2] for v in here}) > 1)):
+            kind = "complex"
+        elif (line["score"], best) in taken:
+            kind = "duplicate"
+        else:
+            taken.add((line["score"], best))
+            if not set(site if is_ref else [best]) <= usable:
+                kind = "unusable"
+        found[line["line"]] = (kind, best)
+    return found
+
+
+@given(cases(), st.integers(0, 2**32 - 1))
+@settings(max_examples=400, deadline=None)
+def test_lines_are_matched_and_weighed_as_one_after_the_other_is(
+    case: tuple[list[Line], list[Variant], list[bool], bool], seed: int
+) -> None:
+    told, known, chosen, keep_ambiguous = case
+    table = pa.Table.from_pylist(told, LINES).combine_chunks()
+    columns = [list(column) for column in zip(*known, strict=True)] or [[]] * 4
+    kinds = [pa.string(), pa.int64(), pa.string(), pa.string()]
+    arrays = [*map(pa.array, columns, kinds), pa.array(chosen, pa.bool_())]
+    sites = sites_of(pa.table(arrays, ["contig", "position", "ref", "alt", "usable"]))
+    usable = sites.variants["usable"].to_numpy()
+    by_copies = np.array([line["weights"] for line in told], float)
+    found = match_lines(table, by_copies, sites, usable, keep_ambiguous)
+
+    ordered = [tuple(row[:4]) for row in zip(*(sites.variants[n].to_pylist() for n in LIKE), strict=True)]
+    expected = one_after_the_other(
+        told, known, {v for v, own in zip(known, chosen, strict=True) if own}, keep_ambiguous
+    )
+    ours = {
+        line["line"]: (str(KINDS[kind]), ordered[variant] if variant >= 0 else None)
+        for line, kind, variant in zip(told, found.kinds, found.variants, strict=True)
+    }
+    assert ours == expected
+
+    copies = np.random.default_rng(seed).integers(0, 3, len(ordered))
+    variant, entries, bases = weigh(found, table["score"].to_numpy(), by_copies, sites)
+    two = bases[:, 0] + entries["step"] * copies[variant] + entries["bend"] * (copies[variant] == 2)
+    one = bases[:, 1] + entries["haploid_step"] * (copies[variant] > 0)
+    for score in range(3):
+        own = entries["score"] == score
+        mine = [line for line in told if line["score"] == score]
+        of_lines = [
+            summed(line, *expected[line["line"]], dict(zip(ordered, copies, strict=True))) for line in mine
+        ]
+        sums = np.sum(of_lines, axis=0) if of_lines else np.zeros(2)
+        np.testing.assert_allclose([two[own].sum(), one[own].sum()], sums, atol=1e-12)
+
+
+LIKE = ("contig", "position", "ref", "alt")
+
+
+def summed(line: Line, kind: str, variant: Variant | None, copies: dict[Variant, int]) -> tuple[float, float]:
+    """What a line gives a person with two copies, with so many ALTs of each variant, and one with one, with as few
+    as one where that has any. Of a crowded site weights of REF are additive, and its copies may be negative."""
+    if kind not in list(MATCHED) or variant is None:
+        return 0, 0
+    w0, w1, w2 = line["weights"]
+    alts, any_ = copies[variant], min(copies[variant], 1)
+    if "refalt" not in kind and "oa_ref" not in kind:
+        return (w0, w1, w2)[alts], (w0, w1)[any_]
+    site = [own for own in copies if own[:3] == variant[:3]]
+    if len(site) == 1:
+        return (w2, w1, w0)[alts], (w1, w0)[any_]
+    left, of_one = 2 - sum(copies[own] for own in site), 1 - sum(min(copies[own], 1) for own in site)
+    return w0 + left * (w1 - w0), w0 + of_one * (w1 - w0)
+
+
+@pytest.mark.parametrize("boxes", [1, 7, 64])
+def test_what_lies_at_one_place_is_in_one_box_and_nothing_is_lost(boxes: int) -> None:
+    rng = np.random.default_rng(1)
+    size = 3 * MOST_ROWS
+    contig = rng.choice(["1", "2", "X", ""], size)
+    batch = pa.record_batch(
+        {
+            "contig": pa.array(contig, mask=contig == ""),
+            "position": pa.array(rng.integers(1, 50, size) << 20, mask=contig == ""),
+            "line": pa.array(np.arange(size)),
+        }
+    )
+    where: dict[tuple[object, object], set[int]] = {}
+    seen: list[int] = []
+    for sealed in boxed(batch, "lines", boxes):
+        for box, rows in zip(sealed["box"].to_pylist(), sealed["rows"].to_pylist(), strict=True):
+            found = pa.ipc.read_record_batch(pa.py_buffer(rows), batch.schema)
+            assert 0 < len(found) <= MOST_ROWS
+            seen += found["line"].to_pylist()
+            for row in found.select(["contig", "position"]).to_pylist():
+                where.setdefault((row["contig"], row["position"]), set()).add(box)
+    assert sorted(seen) == list(range(size))
+    unplaced = where.pop((None, None))
+    assert {len(own) for own in where.values()} == {1}
+    assert len(unplaced) == boxes
+    assert len(set.union(*where.values())) > boxes / 2
