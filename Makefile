@@ -60,7 +60,7 @@ check-tools:
 .venv/.ready: deploy/lock/dev.txt deploy/lock/uv.txt deploy/horovod/horovod.txt deploy/jars/spark.sha256 pyproject.toml | check-tools
 	[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r deploy/lock/uv.txt
-	$(BIN)/uv pip install --quiet --require-hashes -r deploy/lock/dev.txt
+	$(BIN)/uv pip install --quiet --compile-bytecode --require-hashes -r deploy/lock/dev.txt
 	deploy/horovod/build.sh $(BIN)/python build/wheels
 	$(BIN)/uv pip install --quiet --no-deps build/wheels/horovod-*.whl
 	deploy/jars/fetch.sh $(BIN)/python spark build/jars/spark
@@ -70,7 +70,7 @@ check-tools:
 
 build/peers/%/.ready: deploy/lock/%.txt | setup
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(@D)
-	$(BIN)/uv pip install --quiet --python $(@D)/bin/python --require-hashes -r $<
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(@D)/bin/python --require-hashes -r $<
 	touch $@
 
 build/archive/environment.tar.gz: setup deploy/lock/train.txt deploy/lock/report.txt

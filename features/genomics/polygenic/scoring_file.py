@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from features.contract.errors import DataGateError
@@ -29,7 +30,6 @@ BUILDS = {
 WHOLE = 1 << 62
 _PLACES = {True: ("hm_chr", "hm_pos"), False: ("chr_name", "chr_position")}
 """The columns of contig and position, of a harmonised file and of another."""
-_LINES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +107,11 @@ def parse(file: ScoringFile) -> Iterator[pa.RecordBatch]:
 
 
 def _batches(file: ScoringFile) -> Iterator[pa.RecordBatch]:
-    for first, lines in _lines(file.split):
-        numbers = np.arange(first, first + len(lines))
-        told = (numbers > file.header_line) & (np.fromiter(map(len, lines), np.int64, len(lines)) > 0)
-        if told.any():
-            rows = [lines[row] for row in np.flatnonzero(told)]
-            yield read_lines(rows, numbers[told], file.score, file.columns, file.place)
+    for numbers, text in _texts(file.split):
+        header = int(np.searchsorted(numbers, file.header_line, "right"))
+        if header < len(numbers):
+            text = text.split(b"\n", header)[header] if header else text  # noqa: PLW2901  the rest of it
+            yield read_lines(text, numbers[header:], file.score, file.columns, file.place)
 
 
 def _build(path: str, told: str | None, known: Set[str], build: str) -> str:
@@ -130,17 +129,23 @@ def _build(path: str, told: str | None, known: Set[str], build: str) -> str:
     return found
 
 
-def _lines(split: Split) -> Iterator[tuple[int, list[bytes]]]:
-    """Some lines at once, without their ends, and the number of the first."""
-    number = 1
+def _texts(split: Split) -> Iterator[tuple[npt.NDArray[np.int64], bytes]]:
+    """Some lines at once, of those that are not empty: their numbers, and they with a newline between them."""
+    first = 1
     for chunk in read_chunks(split):
-        lines = chunk.data.splitlines()
-        for first in range(0, len(lines), _LINES):
-            yield number + first, lines[first : first + _LINES]
-        number += len(lines)
+        text = chunk.data
+        if b"\r" in text or b"\n\n" in text or text.startswith(b"\n"):
+            lines = text.splitlines()
+            told = np.flatnonzero(np.fromiter(map(len, lines), np.int64, len(lines)))
+            yield first + told, b"\n".join(lines[place] for place in told)
+            first += len(lines)
+        else:
+            count = text.count(b"\n") + (not text.endswith(b"\n"))
+            yield np.arange(first, first + count), text
+            first += count
 
 
 def _numbered(split: Split) -> Iterator[tuple[int, str]]:
-    for first, lines in _lines(split):
-        for number, line in enumerate(lines, first):
+    for numbers, text in _texts(split):
+        for number, line in zip(numbers.tolist(), text.split(b"\n"), strict=False):
             yield number, line.decode(errors="replace")

@@ -6,7 +6,7 @@ of each text once.
 
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from operator import methodcaller
 
 import numpy as np
@@ -52,15 +52,16 @@ Floats = npt.NDArray[np.float64]
 
 
 def read_lines(
-    lines: list[bytes],
+    text: bytes,
     numbers: npt.NDArray[np.int64],
     score: str,
     columns: Mapping[str, int],
     place: Sequence[str],
 ) -> pa.RecordBatch:
-    """SCHEMA rows of lines that are not empty. `columns` is where each lies; `place` names those of contig and
-    position."""
-    cells, too_long = _read(lines, columns, [*place, *_KNOWN])
+    """SCHEMA rows of lines that are not empty, with these numbers and a newline between them. `columns` is where
+    each column lies; `place` names those of contig and position."""
+    count = len(numbers)
+    cells, too_long = _read(text, count, columns, [*place, *_KNOWN])
     contig, at = (cells[name] for name in place)
     effect, other = each(cells["effect_allele"], str.upper), _other(cells)
     weights, position = _weights(cells), _position(at)
@@ -76,45 +77,62 @@ def read_lines(
     placed, known = problem < 0, (problem < 0) | (problem > PROBLEMS.index(WRONG_WEIGHT))
     position, other, effect = _trimmed(position, other, effect, placed)
     told = {
-        "score": pa.repeat(score, len(lines)),
+        "score": pa.repeat(score, count),
         "line": pa.array(numbers),
         "contig": where(placed, each(contig, harmonise)),
         "position": where(placed, position),
         "effect_allele": where(known, effect),
         "other_allele": where(known, other),
         "weights": pa.ListArray.from_arrays(
-            pa.array(np.arange(len(lines) + 1, dtype=np.int32) * 3), weights.ravel(), mask=pa.array(~known)
+            pa.array(np.arange(count + 1, dtype=np.int32) * 3), weights.ravel(), mask=pa.array(~known)
         ),
         "problem": pa.array(PROBLEMS).take(pa.array(problem, mask=placed)),
-        "lifted_strand": pa.nulls(len(lines), pa.string()),
+        "lifted_strand": pa.nulls(count, pa.string()),
     }
     return pa.RecordBatch.from_pydict(told, schema=SCHEMA)
 
 
-def _read(lines: list[bytes], columns: Mapping[str, int], wanted: Sequence[str]) -> tuple[Cells, Flags]:
-    """The stripped cells of the `wanted` columns, "" where the file or a line has none; and which lines have
-    too many cells, of which none is read."""
+def _read(text: bytes, count: int, columns: Mapping[str, int], wanted: Sequence[str]) -> tuple[Cells, Flags]:
+    """The stripped cells of the `wanted` columns, "" where the file or a line has none; and which of the `count`
+    lines have too many cells, of which none is read."""
     last, most = max(columns.values()), len(columns) - 1
-    tabs = np.fromiter(map(methodcaller("count", b"\t"), lines), np.int64, len(lines))
-    even = list(lines)
-    for row in np.flatnonzero((tabs != last) | (tabs > most)):
-        even[row] = lines[row] + b"\t" * (last - tabs[row]) if tabs[row] <= most else b"\t" * last
     places = {name: str(columns[name]) for name in wanted if name in columns}
+    too_long = np.zeros(count, bool)
+    try:
+        table = _table(text, last, places.values()) if last == most else None
+    except pa.ArrowInvalid:  # lines are of several lengths, or no UTF-8
+        table = None
+    if table is None:
+        even, too_long = _evened(text, count, last, most)
+        table = _table(even, last, places.values())
+    none = pa.repeat("", count)
+    found = {name: pc.utf8_trim_whitespace(table[place].chunk(0)) for name, place in places.items()}
+    return {name: found.get(name, none) for name in wanted}, too_long
+
+
+def _table(text: bytes, last: int, places: Collection[str]) -> pa.Table:
+    """In one chunk, the columns of these places. ArrowInvalid where a line has not as many cells as there are."""
     header = "\t".join(map(str, range(last + 1))).encode()
-    text = b"\n".join([header, *even]).decode(errors="replace").encode()
-    table = csv.read_csv(
-        io.BytesIO(text),
-        csv.ReadOptions(use_threads=False, block_size=len(text)),
+    data = header + b"\n" + text
+    return csv.read_csv(
+        io.BytesIO(data),
+        csv.ReadOptions(use_threads=False, block_size=len(data)),
         csv.ParseOptions(delimiter="\t", quote_char=False, ignore_empty_lines=False),
         csv.ConvertOptions(
-            include_columns=list(places.values()),
-            column_types=dict.fromkeys(places.values(), pa.string()),
+            include_columns=list(places),
+            column_types=dict.fromkeys(places, pa.string()),
             strings_can_be_null=False,
         ),
     ).combine_chunks()
-    none = pa.repeat("", len(lines))
-    found = {name: pc.utf8_trim_whitespace(table[place].chunk(0)) for name, place in places.items()}
-    return {name: found.get(name, none) for name in wanted}, tabs > most
+
+
+def _evened(text: bytes, count: int, last: int, most: int) -> tuple[bytes, Flags]:
+    """The lines in UTF-8 and with as many cells each, and which had more than `most` tabs: they are left empty."""
+    lines = text.split(b"\n")[:count]
+    tabs = np.fromiter(map(methodcaller("count", b"\t"), lines), np.int64, count)
+    for row in np.flatnonzero((tabs != last) | (tabs > most)):
+        lines[row] = lines[row] + b"\t" * (last - tabs[row]) if tabs[row] <= most else b"\t" * last
+    return b"\n".join(lines).decode(errors="replace").encode(), tabs > most
 
 
 def _weights(cells: Cells) -> Floats:

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from features import raw_text
 from features.contract.errors import DataGateError
 from features.contract.paths import FileStat, Location
 from features.contract.persons import PersonKeyer
 from features.genomics.clean import trim
 from features.genomics.contigs import harmonise
-from features.genomics.polygenic import scoring_file
 from features.genomics.polygenic.scoring_file import ScoringFile, open_scoring_file, parse
 from features.genomics.polygenic.scoring_lines import SCHEMA
 from tests.features.genomics.polygenic.catalog import CATALOG, stored
@@ -234,7 +234,7 @@ def test_lines_read_many_at_once_are_those_read_one_by_one(
     data: st.DataObject,
     harmonised: bool,
 ) -> None:
-    monkeypatch.setattr(scoring_file, "_LINES", 5)
+    monkeypatch.setattr(raw_text, "CHUNK_BYTES", data.draw(st.sampled_from([60, 300, 1 << 20])))
     lines = data.draw(st.lists(line(names), max_size=12))
     header = BUILD + ("#HmPOS_build=GRCh37\n" if harmonised else "") + "\t".join(names) + "\n"
     text = (header + "".join(lines)).encode(errors="surrogateescape")
