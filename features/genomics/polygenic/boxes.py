@@ -81,10 +81,7 @@ def by_box(
             found: dict[str, list[pa.RecordBatch]] = {kind: [] for kind in schemas}
             for _, kind, rows in group:
                 found[kind.as_py()].append(_unseal(rows, schemas[kind.as_py()]))
-            yield (
-                box,
-                {kind: pa.Table.from_batches(own, schemas[kind]).combine_chunks() for kind, own in found.items()},
-            )
+            yield box, {kind: pa.Table.from_batches(own, schemas[kind]) for kind, own in found.items()}
 
     together = reduce(DataFrame.unionByName, frames).repartition("box").sortWithinPartitions("box")
     return together.mapInArrow(lambda batches: work(boxes(batches)), from_arrow_schema(SEALED))

@@ -42,6 +42,7 @@ _TAKEN = {
     "variants": pa.schema([*_PLACE, ("ref", pa.string()), ("alt", pa.string())]),
     "usable": pa.schema([*_PLACE, *(WEIGHED.field(name) for name in ("region", "mean", "mean_two"))]),
 }
+_KINDS = pa.array([str(kind) for kind in KINDS])
 _TASKS = 4
 """A core, of those that read the files."""
 _BYTES = 4 << 20
@@ -119,7 +120,7 @@ def judge_box(
     box: int, rows: dict[str, pa.Table], names: Sequence[str], keep_ambiguous: bool
 ) -> tuple[pa.Table, dict[str, pa.Table]]:
     """SCORE_MATCHES of a box's lines, and PARTS by their names."""
-    lines = rows["lines"].sort_by([("score", "ascending"), ("line", "ascending")]).combine_chunks()
+    lines = in_order(rows["lines"])
     sites, weights = sites_of(rows["variants"]), _weights(lines)
     places = pc.index_in(sites.variants["variant_key"], rows["usable"]["variant_key"]).combine_chunks()
     usable = places.is_valid().to_numpy(zero_copy_only=False)
@@ -133,6 +134,12 @@ def judge_box(
         "weighed": weighed_rows(variant, entries, known),
     }
     return _told(lines, weights, found, sites, names), parts
+
+
+def in_order(lines: pa.Table) -> pa.Table:
+    """By score and line, in one chunk. A chunk is of one score and has its lines in order, as files are read."""
+    parts = sorted(lines.to_batches(), key=lambda part: (part["score"][0].as_py(), part["line"][0].as_py()))
+    return pa.Table.from_batches(parts, lines.schema).combine_chunks()
 
 
 def _weights(lines: pa.Table) -> npt.NDArray[np.float64]:
@@ -152,17 +159,29 @@ def _told(
         **{name: lines[name] for name in lines.column_names},
         "score": pa.array(names).take(lines["score"].chunk(0)),
         "weight": pa.array(weight, mask=np.isnan(weight)),
-        "match_type": _kinds(found),
+        "match_type": _KINDS.take(pa.array(found.kinds)),
         "variant_key": keys.take(pa.array(found.variants, mask=found.variants == NONE)),
     }
     return pa.table([columns[name] for name in SCORE_MATCHES.schema.names], schema=SCORE_MATCHES.schema)
 
 
 def _counts(lines: pa.Table, found: Matches) -> pa.Table:
-    told = lines.select(["score", "lifted_strand", "line"]).append_column("match_type", _kinds(found))
-    counted = told.group_by(COUNTS.names[:3]).aggregate([("line", "count"), ("line", "min")])
-    return counted.select([*COUNTS.names[:3], "line_count", "line_min"]).rename_columns(COUNTS.names).cast(COUNTS)
-
-
-def _kinds(found: Matches) -> pa.StringArray:
-    return pa.array([str(kind) for kind in KINDS]).take(pa.array(found.kinds))
+    """COUNTS of lines in order."""
+    strand = lines["lifted_strand"].chunk(0).dictionary_encode()
+    strands = strand.indices.fill_null(len(strand.dictionary)).to_numpy()
+    score = lines["score"].to_numpy()
+    shape = (score.max() + 1, len(KINDS), len(strand.dictionary) + 1)
+    place = np.ravel_multi_index((score, found.kinds, strands), shape)
+    number = np.bincount(place)
+    first = np.zeros(len(number), np.int64)
+    first[place[::-1]] = lines["line"].to_numpy()[::-1]
+    seen = np.flatnonzero(number)
+    scores, kinds, lifted = np.unravel_index(seen, shape)
+    columns = [
+        scores.astype(np.int32),
+        _KINDS.take(pa.array(kinds)),
+        strand.dictionary.take(pa.array(lifted, mask=lifted == len(strand.dictionary))),
+        number[seen],
+        first[seen],
+    ]
+    return pa.table(columns, schema=COUNTS)

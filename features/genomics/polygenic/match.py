@@ -147,7 +147,7 @@ def match_lines(lines: pa.Table, weights: Floats, sites: Sites, usable: Flags, k
     kinds = np.select([*told.values()], [KINDS.index(kind) for kind in told], ranks)
     kinds = np.where(flags(problems.is_valid()), problems.fill_null(0).to_numpy(), kinds)
     found = Matches(kinds.astype(np.int8), variants)
-    found.kinds[_is_again(lines, found)] = KINDS.index(MatchType.DUPLICATE)
+    found.kinds[_is_again(lines, found, sites)] = KINDS.index(MatchType.DUPLICATE)
     enough = np.where(found.effect_is_ref, _at(sites.everywhere(usable), variants), _at(usable, variants))
     found.kinds[found.known & ~enough] = KINDS.index(MatchType.UNUSABLE)
     return found
@@ -159,11 +159,12 @@ def _asked(lines: pa.Table, sites: Sites) -> tuple[pa.Table, Numbers]:
     placed = lines.select(["effect_allele", "other_allele"]).append_column(
         "place", pa.array(sites.places_of(lines))
     )
-    texts = [pc.fill_null(placed[name].cast(pa.string()), "").chunk(0) for name in placed.column_names]
-    coded = pc.binary_join_element_wise(*texts, "\t").dictionary_encode()
-    of_line = coded.indices.to_numpy()
-    first = np.zeros(len(coded.dictionary), np.int64)
-    first[of_line[::-1]] = np.arange(len(of_line))[::-1]
+    of_line = np.zeros(len(lines), np.int64)
+    for column in placed.columns:
+        codes, distinct = _coded(column.combine_chunks())
+        of_line, asked = _coded(pa.array(of_line * distinct + codes))
+    first = np.zeros(asked, np.int64)
+    first[of_line[::-1]] = np.arange(len(lines))[::-1]
     return placed.take(pa.array(first)).combine_chunks(), of_line
 
 
@@ -217,15 +218,22 @@ def _is_indel(variants: pa.Table) -> Flags:
     return flags(pc.not_equal(*(pc.binary_length(variants[name].combine_chunks()) for name in ("ref", "alt"))))
 
 
-def _is_again(lines: pa.Table, found: Matches) -> Flags:
+def _is_again(lines: pa.Table, found: Matches, sites: Sites) -> Flags:
     """Whether an earlier line of the score was matched to the variant."""
     known = np.flatnonzero(found.known)
-    number, score = (lines[name].to_numpy()[known] for name in ("line", "score"))
-    variant = found.variants[known]
-    order = np.lexsort((number, variant, score))
+    score = lines["score"].to_numpy()[known].astype(np.int64)
+    of_score = score * (len(sites.places) + 1) + found.variants[known]
     again = np.zeros(len(lines), bool)
-    again[known[order]] = ~(_changes(score[order]) | _changes(variant[order]))
+    if (of_score[1:] <= of_score[:-1]).any():  # else the files are in the order of places, and name none twice
+        order = np.lexsort((lines["line"].to_numpy()[known], of_score))
+        again[known[order]] = ~_changes(of_score[order])
     return again
+
+
+def _coded(values: pa.Array) -> tuple[Numbers, int]:
+    """A number for each value, the same for the same, below how many there are; null is one, too."""
+    coded = values.dictionary_encode(null_encoding="encode")
+    return coded.indices.to_numpy().astype(np.int64), len(coded.dictionary)
 
 
 def _at(values: npt.NDArray[Any], variants: Numbers) -> npt.NDArray[Any]:

@@ -44,7 +44,7 @@ def with_means(variants: DataFrame, build: str) -> DataFrame:
 def weigh(found: Matches, numbers: Numbers, weights: Floats, sites: Sites) -> tuple[Numbers, Entries, Floats]:
     """Of the matched lines, each of the score of its number and with `weights` of 0, 1 and 2 effect alleles: every
     entry's variant, the entry, and what no ALT weighs in who has two copies and in who has one; (entries, 2) of
-    these. They are in the order of variants and scores.
+    these. They are in the order of variants, and at each in that of the lines.
 
     REF's count is what the ALTs of its site leave: its weights go, turned round, to the ALT that the line
     names, and where there are others, less one weight a copy, to each of them.
@@ -64,7 +64,7 @@ def weigh(found: Matches, numbers: Numbers, weights: Floats, sites: Sites) -> tu
     entries["haploid_step"] = np.append(haploid[1] - haploid[0], less)
     bases = np.zeros((len(every), 2))
     bases[: len(variant)] = np.column_stack([turned[0], haploid[0]])
-    order = np.lexsort((entries["score"], every))
+    order = np.argsort(every.astype(np.min_scalar_type(len(sites.places))), kind="stable")
     return every[order], entries[order], bases[order]
 
 
