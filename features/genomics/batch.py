@@ -1,25 +1,30 @@
 """Whose genomes the new files hold: their blocks and sexes, beside those of everyone who was genotyped earlier."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as sf
+from pyspark.sql.pandas.types import from_arrow_schema
 
 from features.contract.errors import DataGateError
 from features.contract.paths import Location
 from features.contract.persons import PersonKeyer
+from features.contract.schemas import SAMPLES
 from features.contract.settings import GenomicsSettings
-from features.genomics.blocks import sexes_by_block
+from features.genomics.blocks import KEYS, sexes_by_block
 from features.genomics.counts import SEXES
 from features.genomics.earlier import Earlier, OutdatedError
 from features.genomics.formats.header import Header
 from features.genomics.roster import NOBODY, Roster, read_roster
 from features.genomics.sexes import Sex, Sexes, of_people, read_sexes
 
-WHO = ("sample_block", "sample_index", "person_key", "sex")
+WHO = pa.schema([SAMPLES.schema.field(name) for name in (*KEYS, "person_key", "sex")])
+_AT_ONCE = 1 << 12
+"""People."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +47,15 @@ class Batch:
         return {suffix: number + before.get(suffix, 0) for suffix, number in new.items()}
 
     def people(self, spark: SparkSession) -> DataFrame:
-        """WHO of every sample."""
-        rows = [
-            (block, index, key, Sex(sex).name.lower())
+        """WHO of every sample. New ones lie compressed in the driver's Java: as rows they would take several times
+        as much of it."""
+        stored = [
+            (_packed(block, start, self.roster.people[block][start : start + _AT_ONCE], self.sexes[block]),)
             for block in self.new_blocks
-            for index, (key, sex) in enumerate(zip(self.roster.people[block], self.sexes[block], strict=True))
+            for start in range(0, len(self.sexes[block]), _AT_ONCE)
         ]
-        schema = "sample_block string, sample_index int, person_key string, sex string"
-        new = spark.createDataFrame(pd.DataFrame(rows, columns=list(WHO)), schema)
-        return new if self.earlier is None else self.earlier.samples.select(*WHO).unionByName(new)
+        new = spark.createDataFrame(stored, "people binary").mapInArrow(_unpacked, from_arrow_schema(WHO))
+        return new if self.earlier is None else self.earlier.samples.select(*WHO.names).unionByName(new)
 
     def files_by_block(self) -> dict[str, list[str]]:
         """The digests of the files of each block, earlier ones first."""
@@ -63,6 +68,25 @@ class Batch:
     @property
     def new_blocks(self) -> list[str]:
         return [block for block in self.roster.people if self.earlier is None or block not in self.earlier.blocks]
+
+
+def _packed(block: str, start: int, keys: Sequence[str], sexes: Sexes) -> bytes:
+    """WHO of the samples of a block from this one on, whose `keys` these are."""
+    names = pa.array([sex.name.lower() for sex in Sex])
+    places = np.arange(start, start + len(keys), dtype=np.int32)
+    columns = [pa.repeat(block, len(keys)), places, keys, names.take(pa.array(sexes[places]))]
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(
+        sink, WHO, options=pa.ipc.IpcWriteOptions(compression="zstd", use_threads=False)
+    ) as out:
+        out.write_table(pa.table(columns, schema=WHO))
+    return bytes(sink.getvalue())
+
+
+def _unpacked(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        for stored in batch["people"]:
+            yield from pa.ipc.open_stream(stored.as_buffer())
 
 
 def open_batch(

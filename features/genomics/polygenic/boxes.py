@@ -19,20 +19,20 @@ from pyspark.sql.pandas.types import from_arrow_schema
 
 from features.genomics.columns import each
 
-MOST_ROWS = 8192
-"""Of a sealed value: a batch of Spark's has few of them, and none may fill it alone."""
-MOST_BYTES = 128 * MOST_ROWS
-"""Of a sealed value, about."""
 SEALED = pa.schema([("box", pa.int32()), ("kind", pa.string()), ("rows", pa.binary())])
+MOST_ROWS = 4096
+"""Of a sealed value."""
+ROW_BYTES = 128 << 10
+"""Of a sealed value, for `bounded_arrow_batches`: few are larger, and none more than a few times."""
 _STRETCH_BITS = 20
 _NEXT = 40_503
+_AT_ONCE = 16 * MOST_ROWS
 
 
-def sealed(box: int, kind: str, rows: pa.Table) -> Iterator[pa.RecordBatch]:
-    """SEALED rows of all of these, so many in each that none is large."""
-    most = max(1, min(MOST_ROWS, len(rows) * MOST_BYTES // max(1, rows.nbytes)))
-    for batch in rows.combine_chunks().to_batches(most):
-        yield _sealed([box], kind, [batch])
+def sealed(box: int, kind: str, rows: pa.Table) -> pa.RecordBatch:
+    """A SEALED row of all of these, at least one and few."""
+    (batch,) = rows.combine_chunks().to_batches()
+    return _sealed([box], kind, [batch])
 
 
 def unsealed(found: DataFrame, kind: str, schema: pa.Schema) -> DataFrame:
@@ -62,18 +62,32 @@ def in_boxes(frame: DataFrame, kind: str, boxes: int) -> DataFrame:
     """SEALED rows of a frame that has `contig, position`."""
 
     def rows(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            yield from boxed(batch, kind, boxes)
+        for several in _at_least(_AT_ONCE, batches):
+            yield from boxed(several, kind, boxes)
 
     return frame.mapInArrow(rows, from_arrow_schema(SEALED))
+
+
+def _at_least(rows: int, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Batches put together to such of so many rows, but for the last."""
+    held: list[pa.RecordBatch] = []
+    for batch in batches:
+        held.append(batch)
+        if sum(map(len, held)) >= rows:
+            yield pa.concat_batches(held)
+            held = []
+    if held:
+        yield pa.concat_batches(held)
 
 
 def by_box(
     frames: Iterable[DataFrame],
     schemas: Mapping[str, pa.Schema],
     work: Callable[[Iterator[tuple[int, dict[str, pa.Table]]]], Iterator[pa.RecordBatch]],
+    result: pa.Schema,
 ) -> DataFrame:
-    """What `work` makes, SEALED, of each box and the rows of each kind that it has."""
+    """What `work` makes of each box and the rows of each kind that it has; for `bounded_arrow_batches` of
+    ROW_BYTES."""
 
     def boxes(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[int, dict[str, pa.Table]]]:
         values = (value for batch in batches for value in zip(*batch.columns, strict=True))
@@ -84,7 +98,7 @@ def by_box(
             yield box, {kind: pa.Table.from_batches(own, schemas[kind]) for kind, own in found.items()}
 
     together = reduce(DataFrame.unionByName, frames).repartition("box").sortWithinPartitions("box")
-    return together.mapInArrow(lambda batches: work(boxes(batches)), from_arrow_schema(SEALED))
+    return together.mapInArrow(lambda batches: work(boxes(batches)), from_arrow_schema(result))
 
 
 def _boxes(rows: pa.RecordBatch, boxes: int) -> npt.NDArray[np.int64]:

@@ -35,7 +35,8 @@ MEANS = pa.schema([("box", pa.int32()), ("region", pa.int32()), ("sums", pa.bina
 """What two copies and what one have in each score, (2, scores), if all calls of a region are the mean."""
 FILES = pa.schema([("name", pa.string())])
 """The files of SCORE_MATCHES that were written whole."""
-PARTS = {"counts": COUNTS, "means": MEANS, "weighed": WEIGHED, "files": FILES}
+JUDGED = pa.schema([*SEALED, *WEIGHED])
+"""Either a variant that is weighed, or SEALED rows of COUNTS, MEANS or FILES."""
 _PLACE = [("variant_key", pa.string()), ("contig", pa.string()), ("position", pa.int64())]
 _TAKEN = {
     "lines": pa.schema([("score", pa.int32()), *list(scoring_lines.SCHEMA)[1:]]),
@@ -46,6 +47,8 @@ _KINDS = pa.array([str(kind) for kind in KINDS])
 _TASKS = 4
 """A core, of those that read the files."""
 _BYTES = 4 << 20
+_AT_ONCE = 1 << 20
+"""Bytes of weighed variants, so that no batch of them is large."""
 _FEWEST_BOXES, _MOST_BOXES = 64, 1024
 
 
@@ -63,8 +66,8 @@ def judge_lines(
     boxes: int,
     folder: Location,
 ) -> DataFrame:
-    """SEALED rows of PARTS. Lines are matched to `variants`, and used where these are among the `usable` ones.
-    What became of them is written below `folder`."""
+    """JUDGED rows. Lines are matched to `variants`, and used where these are among the `usable` ones. What became
+    of them is written below `folder`. Evaluate it in `bounded_arrow_batches` of boxes.ROW_BYTES."""
     sites = variants.select(_TAKEN["variants"].names)
     frames = [
         _lines_in_boxes(variants.sparkSession, files, boxes),
@@ -72,7 +75,7 @@ def judge_lines(
         in_boxes(with_means(usable, build), "usable", boxes),
     ]
     names = [file.score for file in files]
-    return by_box(frames, _TAKEN, _Judge(names, keep_ambiguous, folder))
+    return by_box(frames, _TAKEN, _Judge(names, keep_ambiguous, folder), JUDGED)
 
 
 def _lines_in_boxes(spark: SparkSession, files: Sequence[ScoringFile], boxes: int) -> DataFrame:
@@ -92,7 +95,7 @@ def _lines_in_boxes(spark: SparkSession, files: Sequence[ScoringFile], boxes: in
 
 @dataclass(frozen=True)
 class _Judge:
-    """The function that each task runs: boxes in, PARTS of them out, SEALED."""
+    """The function that each task runs: boxes in, JUDGED rows out."""
 
     names: Sequence[str]
     keep_ambiguous: bool
@@ -110,16 +113,29 @@ class _Judge:
                     log = stack.enter_context(pq.ParquetWriter(stream, SCORE_MATCHES.schema))
                 told, parts = judge_box(box, rows, self.names, self.keep_ambiguous)
                 log.write_table(told)
+                weighed = parts.pop("weighed")
+                for batch in weighed.to_batches(max(1, _AT_ONCE * len(weighed) // max(1, weighed.nbytes))):
+                    yield _judged(batch)
                 for kind, found in parts.items():
-                    yield from sealed(box, kind, found)
+                    if len(found):
+                        yield _judged(sealed(box, kind, found))
         if log is not None:
-            yield from sealed(0, "files", pa.table({"name": [name]}, FILES))
+            yield _judged(sealed(0, "files", pa.table({"name": [name]}, FILES)))
+
+
+def _judged(rows: pa.RecordBatch) -> pa.RecordBatch:
+    """JUDGED rows, null where these say nothing."""
+    columns = [
+        rows[field.name] if field.name in rows.schema.names else pa.nulls(len(rows), field.type)
+        for field in JUDGED
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=JUDGED)
 
 
 def judge_box(
     box: int, rows: dict[str, pa.Table], names: Sequence[str], keep_ambiguous: bool
 ) -> tuple[pa.Table, dict[str, pa.Table]]:
-    """SCORE_MATCHES of a box's lines, and PARTS by their names."""
+    """SCORE_MATCHES of a box's lines; and COUNTS, MEANS and WEIGHED, by these names."""
     lines = in_order(rows["lines"])
     sites, weights = sites_of(rows["variants"]), _weights(lines)
     places = pc.index_in(sites.variants["variant_key"], rows["usable"]["variant_key"]).combine_chunks()

@@ -19,14 +19,14 @@ from features.contract.settings import GenomicsSettings, PolygenicSettings, Sett
 from features.genomics.blocks import row_bytes, sexes_by_block
 from features.genomics.liftover import Liftover, open_liftover
 from features.genomics.polygenic.adjust import with_adjusted
-from features.genomics.polygenic.boxes import unsealed
+from features.genomics.polygenic.boxes import ROW_BYTES, unsealed
 from features.genomics.polygenic.development import developed_here
-from features.genomics.polygenic.judge import COUNTS, PARTS, judge_lines, number_of_boxes
+from features.genomics.polygenic.judge import COUNTS, FILES, MEANS, judge_lines, number_of_boxes
 from features.genomics.polygenic.match import MATCHED
 from features.genomics.polygenic.scoring_file import open_scoring_files
 from features.genomics.polygenic.scoring_lines import WRONG
 from features.genomics.polygenic.sums import sum_means, sum_scores
-from features.genomics.polygenic.weigh import ENTRY
+from features.genomics.polygenic.weigh import ENTRY, WEIGHED
 from features.genomics.quality_control import check_current
 from features.genomics.sexes import Sex, Sexes
 from features.genomics.structure.ancestry import check_current as check_ancestry
@@ -94,17 +94,16 @@ def score_genomes(
     with ExitStack() as stack:
         log_files = stack.enter_context(files_of_tasks(lake, SCORE_MATCHES))
         boxes = number_of_boxes(files)
-        judged = judge_lines(
-            opened, variants, usable, genomics.build, wanted.keep_ambiguous, boxes, log_files.folder
-        )
+        folder = log_files.folder
+        judged = judge_lines(opened, variants, usable, genomics.build, wanted.keep_ambiguous, boxes, folder)
         judged = judged.persist(StorageLevel.DISK_ONLY)
         stack.callback(judged.unpersist)
-        parts = {kind: unsealed(judged, kind, schema) for kind, schema in PARTS.items()}
-        written = {row["name"] for row in parts["files"].collect()}
-        overlaps = _overlaps(parts["counts"], names)
+        with bounded_arrow_batches(spark, ROW_BYTES):
+            written = {row["name"] for row in unsealed(judged, "files", FILES).collect()}
+        overlaps = _overlaps(unsealed(judged, "counts", COUNTS), names)
         chosen = _enough(overlaps, wanted.minimum_overlap)
         sexes = sexes_by_block(samples)
-        found = _totals(people, genotypes, parts, sexes, chosen, names)
+        found = _totals(people, genotypes, judged, sexes, chosen, names)
         ancestry = read_table(spark, lake, runs, ANCESTRY.path) if genomics.ancestry else None
         with bounded_arrow_batches(spark, row_bytes(genotypes, sexes) + ENTRY.itemsize * len(names)):
             totals = _write(found, ancestry, lake)
@@ -181,16 +180,17 @@ def _enough(overlaps: dict[str, Overlap], minimum: float) -> list[str]:
 def _totals(
     samples: DataFrame,
     genotypes: DataFrame,
-    parts: dict[str, DataFrame],
+    judged: DataFrame,
     sexes: dict[str, Sexes],
     scores: list[str],
     names: list[str],
 ) -> DataFrame:
-    """`polygenic_scores`: a row for each person and score, of PARTS of all `names`."""
+    """`polygenic_scores`: a row for each person and score, of those `judged` by all `names`."""
     spark = samples.sparkSession
     numbers = [names.index(name) for name in scores]
-    sums = sum_scores(genotypes, parts["weighed"], sexes, numbers)
-    start = sum_means(parts["means"], len(names))
+    weighed = judged.filter("variant_key is not null").select(WEIGHED.names)
+    sums = sum_scores(genotypes, weighed, sexes, numbers)
+    start = sum_means(unsealed(judged, "means", MEANS), len(names))
     rows = [
         (sex.name.lower(), place, names[number], float(start[sex][number]))
         for sex in Sex
