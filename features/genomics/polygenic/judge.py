@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +45,11 @@ _TAKEN = {
     "usable": pa.schema([*_PLACE, *(WEIGHED.field(name) for name in ("region", "mean", "mean_two"))]),
 }
 _KINDS = pa.array([str(kind) for kind in KINDS])
+_PARQUET: dict[str, Any] = {
+    "use_dictionary": [field.name for field in SCORE_MATCHES.schema if field.type == pa.string()],
+    "write_statistics": ["score", "contig", "position"],
+}
+"""What pays where hardly a number comes twice, and one looks for lines by their score or place."""
 _TASKS = 4
 """A core, of those that read the files."""
 _BYTES = 4 << 20
@@ -110,7 +116,7 @@ class _Judge:
                     continue
                 if log is None:
                     stream = stack.enter_context((self.folder / name).open("wb"))
-                    log = stack.enter_context(pq.ParquetWriter(stream, SCORE_MATCHES.schema))
+                    log = stack.enter_context(pq.ParquetWriter(stream, SCORE_MATCHES.schema, **_PARQUET))
                 told, parts = judge_box(box, rows, self.names, self.keep_ambiguous)
                 log.write_table(told)
                 weighed = parts.pop("weighed")

@@ -51,19 +51,17 @@ def weigh(found: Matches, numbers: Numbers, weights: Floats, sites: Sites) -> tu
     """
     used = found.known
     variant, number, is_ref = found.variants[used], numbers[used], found.effect_is_ref[used]
-    w0, w1, w2 = weights[used].T
-    turned = np.where(is_ref, (w2, w1, w0), (w0, w1, w2))
-    haploid = np.where(is_ref, (w1, w0), (w0, w1))
+    w0, w1, w2 = (column[used] for column in weights.T)
     others, source = _others(variant, is_ref, sites)
-    every = np.append(variant, others)
-    entries = np.zeros(len(every), ENTRY)
-    entries["score"] = np.append(number, number[source])
     less = (w0 - w1)[source]
-    entries["step"] = np.append(turned[1] - turned[0], less)
-    entries["bend"][: len(variant)] = turned[2] - 2 * turned[1] + turned[0]
-    entries["haploid_step"] = np.append(haploid[1] - haploid[0], less)
-    bases = np.zeros((len(every), 2))
-    bases[: len(variant)] = np.column_stack([turned[0], haploid[0]])
+    every = np.append(variant, others)
+    entries, bases = np.zeros(len(every), ENTRY), np.zeros((len(every), 2))
+    entries["score"] = np.append(number, number[source])
+    entries["step"] = np.append(np.where(is_ref, w1 - w2, w1 - w0), less)
+    entries["bend"][: len(variant)] = w2 - 2 * w1 + w0
+    entries["haploid_step"] = np.append(np.where(is_ref, w0 - w1, w1 - w0), less)
+    bases[: len(variant), 0] = np.where(is_ref, w2, w0)
+    bases[: len(variant), 1] = np.where(is_ref, w1, w0)
     order = np.argsort(every.astype(np.min_scalar_type(len(sites.places))), kind="stable")
     return every[order], entries[order], bases[order]
 
