@@ -5,7 +5,7 @@ import os
 import sys
 import time
 import uuid
-from collections.abc import Container, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import resources
@@ -172,8 +172,7 @@ def files_of_tasks(lake: Location, table: Table) -> Iterator["FilesOfTasks"]:
     makes its own first, which takes several times as long. They replace the table, its shape too."""
     if table.checks:
         raise AssertionError(f"{table.path}: nothing looks at the CHECKs of rows that tasks write")
-    _create(lake, table, reshape=True)
-    files = FilesOfTasks(lake, table, _open(lake, table.path), uuid.uuid4().hex)
+    files = FilesOfTasks(lake, table, _version_now(lake, table), uuid.uuid4().hex)
     try:
         files.folder.filesystem.makedirs(files.folder.path)
         yield files
@@ -185,11 +184,12 @@ def files_of_tasks(lake: Location, table: Table) -> Iterator["FilesOfTasks"]:
 
 @dataclass(slots=True)
 class FilesOfTasks:
-    """Parquet files in a `folder` below a table's, of which nobody knows until `commit`."""
+    """Parquet files in a `folder` below a table's, of which nobody knows until `commit`; the table's version when
+    they were begun."""
 
     lake: Location
     table: Table
-    found: deltalake.DeltaTable
+    begun: int | None
     below: str
     is_handed_over: bool = False
 
@@ -197,18 +197,31 @@ class FilesOfTasks:
     def folder(self) -> Location:
         return self.lake / f"{self.table.path}/{self.below}"
 
-    def commit(self, names: Container[str]) -> int:
-        """The table's new version, not yet published, of the files with these names. Others, of tasks that ran
-        twice, are deleted."""
-        before = int(self.found.version())
-        for file in list(self.folder.files()):
-            if file.path not in names:
-                (self.folder / file.path).delete()
-        folder = self.lake / self.table.path
-        added = _added(folder, self.below)
+    def commit(self, names: Collection[str]) -> int:
+        """The table's new version, not yet published, of the files with these names and of no others, as of tasks
+        that ran twice. ClusterError where one is not there, or where another job wrote the table."""
+        if _version_now(self.lake, self.table) != self.begun:
+            raise ClusterError(f"table {self.table.path}: another writer committed beside this job; run it again")
+        sizes = {file.path: file.size for file in self.folder.files()}
+        if missing := set(names) - sizes.keys():
+            raise ClusterError(
+                f"{self.folder.uri}: {len(missing)} files that tasks wrote are not there; do all nodes share this "
+                "file system?"
+            )
+        added = [_action(f"{self.below}/{name}", sizes[name], _rows(self.folder / name)) for name in sorted(names)]
+        _create(self.lake, self.table, reshape=True)
+        found = _open(self.lake, self.table.path)
+        before = int(found.version())
         self.is_handed_over = True
-        _commit_files(added, self.found, folder, self.below, "overwrite")
+        _commit_files(added, found, self.lake / self.table.path, self.below, "overwrite")
+        for name in sizes.keys() - set(names):
+            (self.folder / name).delete()
         return _version_after(before, self.lake, self.table)
+
+
+def _version_now(lake: Location, table: Table) -> int | None:
+    found = open_delta(lake, table.path)
+    return None if found is None else int(found.version())
 
 
 def _version_after(before: int, lake: Location, table: Table) -> int:
@@ -264,15 +277,21 @@ def _added(folder: Location, below: str) -> list[AddAction]:
     for file in (folder / below).files():
         if not file.path.endswith(".parquet"):
             continue
-        location = folder / f"{below}/{file.path}"
-        with location.open() as stream:
-            rows = pq.read_metadata(stream).num_rows
-        if rows:
-            stats = json.dumps({"numRecords": rows})
-            found.append(AddAction(f"{below}/{file.path}", file.size, {}, int(time.time() * 1000), True, stats))
+        path = f"{below}/{file.path}"
+        if rows := _rows(folder / path):
+            found.append(_action(path, file.size, rows))
         else:
-            location.delete()
+            (folder / path).delete()
     return found
+
+
+def _rows(file: Location) -> int:
+    with file.open() as stream:
+        return int(pq.read_metadata(stream).num_rows)
+
+
+def _action(path: str, size: int, rows: int) -> AddAction:
+    return AddAction(path, size, {}, int(time.time() * 1000), True, json.dumps({"numRecords": rows}))
 
 
 def _checked(frame: DataFrame, table: Table) -> DataFrame:

@@ -94,6 +94,9 @@ def test_files_of_tasks_are_a_table_once_they_are_named(spark: SparkSession, lak
     (only,) = data_files(lake, "t", version)
     assert [file.path for file in files.folder.files()] == [only.partition("/")[2]] == ["x.parquet"]
 
+    with pytest.raises(ClusterError, match="1 files that tasks wrote"), files_of_tasks(lake, table) as files:
+        files.commit({"gone.parquet"})
+    assert not files.folder.exists()
     with pytest.raises(RuntimeError), files_of_tasks(lake, table) as others:
         (others.folder / "x.parquet").write_bytes(b"half")
         raise RuntimeError

@@ -48,14 +48,15 @@ def unsealed(found: DataFrame, kind: str, schema: pa.Schema) -> DataFrame:
 
 def boxed(rows: pa.RecordBatch, kind: str, boxes: int) -> Iterator[pa.RecordBatch]:
     """SEALED rows of what has `contig, position`, in its box; what has no place is spread over them."""
+    if not len(rows):
+        return
     box = _boxes(rows, boxes)
     order = np.argsort(box, kind="stable")
     rows, box = rows.take(pa.array(order)), box[order]
     starts = np.flatnonzero(np.diff(box, prepend=-1))
     cuts = np.union1d(starts, np.arange(0, len(box), MOST_ROWS))
     slices = [rows.slice(start, stop - start) for start, stop in zip(cuts, [*cuts[1:], len(box)], strict=True)]
-    if slices:
-        yield _sealed(box[cuts], kind, slices)
+    yield _sealed(box[cuts], kind, slices)
 
 
 def in_boxes(frame: DataFrame, kind: str, boxes: int) -> DataFrame:

@@ -52,15 +52,17 @@ _PARQUET: dict[str, Any] = {
 """What pays where hardly a number comes twice, and one looks for lines by their score or place."""
 _TASKS = 4
 """A core, of those that read the files."""
-_BYTES = 4 << 20
+_BYTES, _VARIANTS = 4 << 20, 1 << 18
+"""Of a box, of files and of variants, about."""
 _AT_ONCE = 1 << 20
 """Bytes of weighed variants, so that no batch of them is large."""
 _FEWEST_BOXES, _MOST_BOXES = 64, 1024
 
 
-def number_of_boxes(files: Sequence[FileStat]) -> int:
-    """It hangs on the files alone, so that sums over a box are the same on every cluster."""
-    return min(_MOST_BOXES, max(_FEWEST_BOXES, sum(file.size for file in files) // _BYTES))
+def number_of_boxes(files: Sequence[FileStat], variants: int) -> int:
+    """So many that none is large. It hangs on no cluster, and so neither do sums over a box."""
+    wanted = max(sum(file.size for file in files) // _BYTES, variants // _VARIANTS)
+    return min(_MOST_BOXES, max(_FEWEST_BOXES, wanted))
 
 
 def judge_lines(

@@ -57,6 +57,8 @@ MATCHED = tuple(MatchType)[:8]
 KINDS = (*MatchType, *WRONG)
 """What may become of a line: a match type, or that it is wrong."""
 NONE = -1
+_CONTIG = 10 ** (MOST_DIGITS + 1)
+"""Above all positions: what a line's alleles share adds to that of its digits."""
 _EFFECT_IS_REF = np.isin(KINDS, ["refalt", "refalt_flip", "no_oa_ref", "no_oa_ref_flip"])
 _COMPLEMENTS = dict(zip("ACGT", "TGCA", strict=True))
 
@@ -106,7 +108,7 @@ def sites_of(variants: pa.Table) -> Sites:
 def _places(rows: pa.Table, contigs: pa.StringArray) -> Numbers:
     contig = pc.index_in(rows["contig"], contigs).fill_null(NONE).to_numpy()
     position = rows["position"].fill_null(0).to_numpy()
-    found: Numbers = np.where(contig < 0, NONE, contig.astype(np.int64) * 10**MOST_DIGITS + position)
+    found: Numbers = np.where(contig < 0, NONE, contig.astype(np.int64) * _CONTIG + position)
     return found
 
 
@@ -129,7 +131,8 @@ class Matches:
 
 def match_lines(lines: pa.Table, weights: Floats, sites: Sites, usable: Flags, keep_ambiguous: bool) -> Matches:
     """Of lines, `scoring_lines.SCHEMA` in one chunk but with a number as `score`, and their `weights` (lines, 3);
-    which of the variants are `usable` is another's to say."""
+    which of the variants are `usable` is another's to say. Of several that are as good for a line it is the first
+    by REF and ALT."""
     asked, of_line = _asked(lines, sites)
     rank, best, either_way = _best(asked, sites)
     ranks, variants, ambiguous = rank[of_line], best[of_line], either_way[of_line]

@@ -87,7 +87,7 @@ def own_scores(people: DataFrame, genomes: Genomes, wanted: OwnScore) -> OwnScor
     finally:
         training.unpersist()
     weights = pa.concat_tables(fits)
-    sums = sum_scores(genomes.genotypes, _weighed(weights, genomes), sexes, range(PARTS + 1))
+    sums = sum_scores(genomes.genotypes, _weighed(weights, genomes), len(weights), sexes, range(PARTS + 1))
     parts = people.select("person_key", "part")
     scored = genomes.samples.join(sums, KEYS, "left").join(parts, "person_key", "left")
     own = sf.col("sums")[sf.coalesce("part", sf.lit(PARTS))]
@@ -157,10 +157,7 @@ def _weighed(weights: pa.Table, genomes: Genomes) -> DataFrame:
         for contig, at in zip(places[0], places[1], strict=True)
     ]
     entries["haploid_step"] = np.where(on_x, 2, 1) * told["weight"]
-    rows = [
-        (key, b"".join(entry.tobytes() for entry in entries[own.index]))
-        for key, own in told.groupby("variant_key")
-    ]
+    rows = [(key, entries[own.index].tobytes()) for key, own in told.groupby("variant_key")]
     spark = genomes.variants.sparkSession
     known = with_means(genomes.variants, genomes.build)
     found = known.join(

@@ -93,7 +93,7 @@ def score_genomes(
     known = {"developed_here": developed_here(raw, wanted.development, keyer, names)} if wanted.development else {}
     with ExitStack() as stack:
         log_files = stack.enter_context(files_of_tasks(lake, SCORE_MATCHES))
-        boxes = number_of_boxes(files)
+        boxes = number_of_boxes(files, variants.count())
         folder = log_files.folder
         judged = judge_lines(opened, variants, usable, genomics.build, wanted.keep_ambiguous, boxes, folder)
         judged = judged.persist(StorageLevel.DISK_ONLY)
@@ -143,7 +143,7 @@ def _write(totals: DataFrame, ancestry: DataFrame | None, lake: Location) -> int
 
 
 def _overlaps(counts: DataFrame, names: Sequence[str]) -> dict[str, Overlap]:
-    """DataGateError for a weight that is no number, which makes every sum of its score wrong."""
+    """By the scores' names. DataGateError for a line that is wrong, which makes every sum of its score wrong."""
     total = [sf.sum("lines").alias("lines"), sf.min("first_line").alias("first_line")]
     rows = counts.groupBy(COUNTS.names[:3]).agg(*total).orderBy("score", "first_line").collect()
     found = {name: Overlap(Counter(), Counter()) for name in names}
@@ -189,7 +189,7 @@ def _totals(
     spark = samples.sparkSession
     numbers = [names.index(name) for name in scores]
     weighed = judged.filter("variant_key is not null").select(WEIGHED.names)
-    sums = sum_scores(genotypes, weighed, sexes, numbers)
+    sums = sum_scores(genotypes, weighed, weighed.count(), sexes, numbers)
     start = sum_means(unsealed(judged, "means", MEANS), len(names))
     rows = [
         (sex.name.lower(), place, names[number], float(start[sex][number]))

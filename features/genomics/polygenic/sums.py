@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark import TaskContext
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as sf
 
 from features.genomics.blocks import batches_by_block, dosage_rows, packed_rows
 from features.genomics.contigs import Region
@@ -32,6 +33,7 @@ from features.genomics.ordered import BUCKETS
 from features.genomics.packing import MISSING, Codes, packed_size, unpack
 from features.genomics.polygenic.weigh import ENTRY
 from features.genomics.sexes import Sex, Sexes, copies
+from features.lake import MOST_BROADCAST_ROWS
 
 SAMPLES_AT_ONCE = 1024
 _CODES_AT_ONCE = 1 << 21
@@ -41,14 +43,16 @@ Floats = npt.NDArray[np.float64]
 
 
 def sum_scores(
-    genotypes: DataFrame, weighed: DataFrame, sexes: Mapping[str, Sexes], scores: Sequence[int]
+    genotypes: DataFrame, weighed: DataFrame, number: int, sexes: Mapping[str, Sexes], scores: Sequence[int]
 ) -> DataFrame:
     """`sample_block, sample_index, sums` (array of double) of these scores, whose numbers are those of `weighed`
-    (WEIGHED), in this order, before the means.
+    (WEIGHED, so many rows), in this order, before the means.
 
     A task holds 8 bytes a sample and score; what it hands on is added up in the order of the buckets.
     """
     calls = genotypes.select("variant_key", "sample_block", "calls", "dosages")
+    if number <= MOST_BROADCAST_ROWS:  # so that other variants' calls are not shuffled
+        calls = calls.join(sf.broadcast(weighed.select("variant_key")), "variant_key", "left_semi")
     selected = calls.repartition(BUCKETS, "variant_key").join(
         weighed.repartition(BUCKETS, "variant_key").hint("merge"), "variant_key"
     )

@@ -44,7 +44,8 @@ def with_means(variants: DataFrame, build: str) -> DataFrame:
 def weigh(found: Matches, numbers: Numbers, weights: Floats, sites: Sites) -> tuple[Numbers, Entries, Floats]:
     """Of the matched lines, each of the score of its number and with `weights` of 0, 1 and 2 effect alleles: every
     entry's variant, the entry, and what no ALT weighs in who has two copies and in who has one; (entries, 2) of
-    these. They are in the order of variants, and at each in that of the lines.
+    these. They are in the order of variants; at each come those of lines that name it, and then the others, in the
+    order of lines.
 
     REF's count is what the ALTs of its site leave: its weights go, turned round, to the ALT that the line
     names, and where there are others, less one weight a copy, to each of them.

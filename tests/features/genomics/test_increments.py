@@ -19,9 +19,11 @@ from features.contract.paths import FileStat, Location
 from features.contract.persons import PersonKeyer
 from features.contract.runs import Run, Runs
 from features.contract.settings import GenomicsSettings, SampleSexes, Settings
+from features.genomics import batch
 from features.genomics.earlier import file_stats, outdated
 from features.genomics.ingest import ingest_genomics
 from features.genomics.packing import unpack
+from features.genomics.roster import Roster
 from features.lake import Written, data_files
 from tests.features.genomics.conftest import TABLES, writer
 
@@ -45,6 +47,19 @@ PLAIN = GenomicsSettings(paths=["*.vcf"], build="GRCh38", gene_field="GENE", con
 SEXED = PLAIN.model_copy(
     update={"sexes": SampleSexes(path="sexes.tsv", id="id", sex="sex", values={"m": "male", "f": "female"})}
 )
+
+
+def test_people_are_told_by_parts(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch, "_AT_ONCE", 3)
+    keys = {"a": [f"{number:064}" for number in range(8)], "b": [f"{number:064}" for number in range(8, 11)]}
+    sexes = {"a": np.array([0, 1, 2, 2, 1, 0, 1, 2], np.uint8), "b": np.array([2, 1, 0], np.uint8)}
+    roster = Roster(columns={}, people=keys, refused=[])
+    found = batch.Batch(roster, sexes, None).people(spark).collect()
+    names = ["unknown", "male", "female"]
+    expected = [
+        (block, index, key, names[sexes[block][index]]) for block in keys for index, key in enumerate(keys[block])
+    ]
+    assert sorted(map(tuple, found)) == expected
 
 
 @dataclass

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.genomics.polygenic.boxes import MOST_ROWS, boxed
+from features.genomics.polygenic.judge import judge_box
 from features.genomics.polygenic.match import KINDS, MATCHED, match_lines, sites_of
 from features.genomics.polygenic.scoring_lines import PROBLEMS, SCHEMA
-from features.genomics.polygenic.weigh import weigh
+from features.genomics.polygenic.weigh import ENTRY, weigh
 
 LINES = pa.schema([("score", pa.int32()), *list(SCHEMA)[1:]])
 COMPLEMENT = str.maketrans("ACGT", "TGCA")
@@ -187,3 +188,55 @@ def test_what_lies_at_one_place_is_in_one_box_and_nothing_is_lost(boxes: int) ->
     assert {len(own) for own in where.values()} == {1}
     assert len(unplaced) == boxes
     assert len(set.union(*where.values())) > boxes / 2
+
+
+def test_a_box_says_what_became_of_lines_that_came_in_any_order() -> None:
+    """Two scores' lines in chunks, the later ones first: how many of each kind, the first, and what they weigh."""
+    line = {"contig": "1", "position": 5, "effect_allele": "C", "other_allele": "A", "weights": [0.0, 0.5, 1.0]}
+    told = [(0, 7, 6), (0, 9, 5), (1, 2, 8), (0, 4, 5), (0, 5, 9), (1, 1, 5)]
+    rows = [line | {"score": score, "line": number, "position": at} for score, number, at in told]
+    chunks = [pa.RecordBatch.from_pylist(rows[a:b], LINES) for a, b in ((0, 2), (2, 3), (3, 5), (5, 6))]
+    place = {"variant_key": ["k5", "k6"], "contig": ["1", "1"], "position": [5, 6]}
+    box = {
+        "lines": pa.Table.from_batches([chunks[0], chunks[2], chunks[3], chunks[1]]),
+        "variants": pa.table(place | {"ref": ["A", "A"], "alt": ["C", "C"]}),
+        "usable": pa.table(
+            place | {"region": pa.array([0, 0], pa.int32()), "mean": [0.2, 0.4], "mean_two": [0.0, 0.1]}
+        ),
+    }
+    matches, parts = judge_box(3, box, ["first", "second"], keep_ambiguous=False)
+    assert [(row["score"], row["line"], row["match_type"], row["variant_key"]) for row in matches.to_pylist()] == [
+        ("first", 4, "altref", "k5"),
+        ("first", 5, "unmatched", None),
+        ("first", 7, "altref", "k6"),
+        ("first", 9, "duplicate", "k5"),
+        ("second", 1, "altref", "k5"),
+        ("second", 2, "unmatched", None),
+    ]
+    counts = {
+        (row["score"], row["match_type"]): (row["lines"], row["first_line"]) for row in parts["counts"].to_pylist()
+    }
+    assert counts[0, "altref"] == (2, 4)
+    assert counts == {
+        (0, "altref"): (2, 4), (0, "unmatched"): (1, 5), (0, "duplicate"): (1, 9),
+        (1, "altref"): (1, 1), (1, "unmatched"): (1, 2),
+    }  # fmt: skip
+    (means,) = parts["means"].to_pylist()
+    two, one = np.frombuffer(means["sums"]).reshape(2, 2)
+    np.testing.assert_allclose([two, one], [[0.5 * 0.6, 0.5 * 0.2], [0.25 * 0.6, 0.25 * 0.2]])
+    weighed = {
+        row["variant_key"]: np.frombuffer(row["entries"], ENTRY)["score"].tolist()
+        for row in parts["weighed"].to_pylist()
+    }
+    assert weighed == {"k5": [0, 1], "k6": [0]}
+
+
+def test_positions_of_more_digits_than_a_line_may_have_are_not_another_contigs() -> None:
+    """Trimmed to what differs this line is at 10,000,000,001 of the first contig, which is 1 of no other."""
+    line = {"score": 0, "line": 3, "contig": "1", "position": 10_000_000_001, "effect_allele": "G"}
+    lines = pa.Table.from_pylist(
+        [line | {"other_allele": "C", "weights": [0.0, 1.0, 2.0]}], LINES
+    ).combine_chunks()
+    variants = {"contig": ["1", "2"], "position": [5, 1], "ref": ["A", "C"], "alt": ["C", "G"]}
+    found = match_lines(lines, np.array([[0.0, 1, 2]]), sites_of(pa.table(variants)), np.ones(2, bool), True)
+    assert KINDS[found.kinds[0]] == "unmatched"

@@ -404,15 +404,15 @@ def test_a_score_with_too_few_variants_is_left_out_and_a_wrong_weight_stops_the_
     score: Score, write_vcf: WriteVcf, write_score: Callable[..., None], caplog: pytest.LogCaptureFixture
 ) -> None:
     write_vcf("a.vcf", NAMES[:2], ["1 10 . A C . PASS . GT 0/1 1/1"])
-    write_score("few", [(1, 10, "C", "A", 1), (1, 11, "C", "A", 1), (1, 12, "C", "A", 1)])
+    write_score("a_few", [(1, 10, "C", "A", 5), (1, 11, "C", "A", 1), (1, 12, "C", "A", 1)])
     with pytest.raises(DataGateError, match="of no score 50% of the lines were matched"):
         score(names=NAMES[:2])
     write_score("enough", [(1, 10, "C", "A", 1), (1, 11, "C", "A", 1)])
     written, totals, _ = score(names=NAMES[:2])
-    assert written.counts["left_out"] == ["few"]
+    assert written.counts["left_out"] == ["a_few"]
     assert totals.columns.tolist() == ["enough"]
     assert totals["enough"].tolist() == [1, 2]
-    assert "score few: 33.3% of its 3 lines were matched" in caplog.text
+    assert "score a_few: 33.3% of its 3 lines were matched" in caplog.text
     write_score("enough", [(1, 10, "C", "A", 1), (1, 11, "C", "A", "inf")])
     with pytest.raises(DataGateError, match="enough, line 4: wrong weight"):
         score(names=NAMES[:2])
