@@ -26,6 +26,8 @@ BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b00030000000000000000
 CHUNK_BYTES = 1 << 20
 """Of text, about: what a core's cache holds. A VCF may be thirty times its stored size."""
 STORED_BYTES = 1 << 18
+WHOLE = 1 << 62
+"""More bytes than a file has, for one that is one split."""
 
 
 class Codec(StrEnum):

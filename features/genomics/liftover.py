@@ -18,9 +18,8 @@ from features.contract.errors import DataGateError
 from features.contract.paths import FileStat, Location
 from features.genomics.contigs import LENGTHS, harmonise
 from features.genomics.pieces import cut
-from features.raw_text import plan_splits, read_chunks
+from features.raw_text import WHOLE, plan_splits, read_chunks
 
-_WHOLE = 1 << 62
 _HEADER = re.compile(
     rb"chain (\d{1,18}) (\S+) (\d{1,10}) \+ (\d{1,10}) (\d{1,10}) "
     rb"(\S+) (\d{1,10}) ([+-]) (\d{1,10}) (\d{1,10})( \S+)?"
@@ -144,7 +143,7 @@ def _lines(root: Location, path: str, name: str) -> Lines:
     if not location.exists():
         raise DataGateError(f"file {name} is not below the raw root; correct the setting")
     file = FileStat(path, location.filesystem.size(location.path), 0)
-    (split,) = plan_splits(root, [(file, name)], _WHOLE)
+    (split,) = plan_splits(root, [(file, name)], WHOLE)
     number = 0
     for chunk in read_chunks(split):
         for line in chunk.data.splitlines():

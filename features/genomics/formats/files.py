@@ -12,9 +12,7 @@ from features.genomics.clean import Layout, Record
 from features.genomics.formats import bcf, bed, bgen, pgen, pgen_header
 from features.genomics.formats.header import Header
 from features.genomics.formats.vcf import VcfPart, read_header
-from features.raw_text import Codec, Split, plan_splits, read_chunks
-
-WHOLE = 1 << 62
+from features.raw_text import WHOLE, Codec, Split, plan_splits, read_chunks
 
 
 class Part(Protocol):

@@ -20,14 +20,13 @@ from features.contract.persons import PersonKeyer
 from features.genomics.liftover import Liftover
 from features.genomics.polygenic.lift import lift_lines
 from features.genomics.polygenic.scoring_lines import DOSAGES, read_lines
-from features.raw_text import Split, plan_splits, read_chunks
+from features.raw_text import WHOLE, Split, plan_splits, read_chunks
 
 BUILDS = {
     **dict.fromkeys(("ncbi36", "hg18"), "NCBI36"),
     **dict.fromkeys(("grch37", "hg19", "ncbi37"), "GRCh37"),
     **dict.fromkeys(("grch38", "hg38"), "GRCh38"),
 }
-WHOLE = 1 << 62
 _PLACES = {True: ("hm_chr", "hm_pos"), False: ("chr_name", "chr_position")}
 """The columns of contig and position, of a harmonised file and of another."""
 
