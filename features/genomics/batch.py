@@ -22,7 +22,8 @@ from features.genomics.formats.header import Header
 from features.genomics.roster import NOBODY, Roster, read_roster
 from features.genomics.sexes import Sex, Sexes, of_people, read_sexes
 
-WHO = pa.schema([SAMPLES.schema.field(name) for name in (*KEYS, "person_key", "sex")])
+WHO = pa.schema([SAMPLES.schema.field(name).with_nullable(True) for name in (*KEYS, "person_key", "sex")])
+"""Nullable, for Spark leaves out the table's checks of NOT NULL where it is told that they hold."""
 _AT_ONCE = 1 << 12
 """People."""
 
