@@ -22,6 +22,11 @@ def where(chosen: Flags, column: pa.Array) -> pa.Array:
     return pc.if_else(pa.array(chosen), column, pa.scalar(None, column.type))
 
 
-def flags(column: pa.BooleanArray, unknown: bool = False) -> Flags:
-    found: Flags = column.fill_null(unknown).to_numpy(zero_copy_only=False)
+def filled(column: pa.Array, empty: int) -> npt.NDArray[Any]:
+    """With this value in the place of null."""
+    found: npt.NDArray[Any] = column.fill_null(empty).to_numpy(zero_copy_only=False)
     return found
+
+
+def flags(column: pa.BooleanArray, unknown: bool = False) -> Flags:
+    return filled(column, unknown)

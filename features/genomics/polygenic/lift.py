@@ -3,13 +3,12 @@
 A line says nothing of which allele is the reference's, so that all bases of the longer one must stay side by side.
 """
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from features.genomics.columns import filled
 from features.genomics.liftover import CODES, Liftover, Unlifted
 
 _COMPLEMENT = str.maketrans("ACGT", "TGCA")
@@ -20,10 +19,10 @@ FORWARD, REVERSE = "+", "-"
 def lift_lines(lines: pa.RecordBatch, liftover: Liftover) -> pa.RecordBatch:
     """Rows of a scoring file's SCHEMA in the other build; what cannot be lifted has its reason as `problem`, and
     no place. `lifted_strand` is set for the others."""
-    found = liftover.lift(lines["contig"], _filled(lines["position"], 0), _filled(_bases(lines), 1))
+    found = liftover.lift(lines["contig"], filled(lines["position"], 0), filled(_bases(lines), 1))
     targets = np.where(found.reverse & _is_indel(lines), CODES[Unlifted.REVERSED_INDEL], found.targets)
     placed = lines["problem"].is_null()
-    nowhere = (targets < 0) | ~_filled(placed, False)
+    nowhere = (targets < 0) | ~filled(placed, False)
     reverse = found.reverse & ~nowhere
     reasons = pa.array([kind.value for kind in Unlifted]).take(pa.array(-1 - targets, mask=targets >= 0))
     contigs = pa.array([target.contig for target in liftover.targets])
@@ -48,12 +47,7 @@ def _is_indel(lines: pa.RecordBatch) -> npt.NDArray[np.bool_]:
     """Unless both alleles are told and of one length; a line that repeats its one allele tells one."""
     effect, other = (lines[name] for name in ALLELES)
     alike = pc.and_(pc.equal(pc.utf8_length(effect), pc.utf8_length(other)), pc.not_equal(effect, other))
-    found: npt.NDArray[np.bool_] = (_filled(_bases(lines), 1) > 1) & ~_filled(alike, False)
-    return found
-
-
-def _filled(column: pa.Array, empty: int) -> npt.NDArray[Any]:
-    found: npt.NDArray[Any] = column.fill_null(empty).to_numpy(zero_copy_only=False)
+    found: npt.NDArray[np.bool_] = (filled(_bases(lines), 1) > 1) & ~filled(alike, False)
     return found
 
 
