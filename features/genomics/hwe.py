@@ -7,14 +7,11 @@ likely by half, which makes the test less conservative: Graffelman, Moreno, Stat
 Weir, Heredity 2016;116:558.
 """
 
-from collections.abc import Iterable, Iterator
-from functools import partial
 from math import lgamma, log
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from pyspark.sql import DataFrame
 from scipy.special import gammaln
 
 from features.genomics.contigs import Region
@@ -195,31 +192,19 @@ def _many(people: Counts, rare: Counts, n_het: Counts, first: Counts, end: Count
     return found
 
 
-def with_hwe(variants: DataFrame, group: str = "") -> DataFrame:
-    """`variants` with `hwe_exact_p` and `hwe_mid_p`: null on Y and MT, of which everyone has one copy at most,
-    and where nobody (on X: no woman) was called. On X those count whose sex is recorded. The test is of the
-    people whose counts are in the columns that end in `group`."""
-    schema = f"{_ddl(variants)}, hwe_exact_p double, hwe_mid_p double"
-    return variants.mapInArrow(partial(_add_columns, group), schema)
-
-
-def _add_columns(group: str, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    for batch in batches:
-        regions = batch["region"].to_numpy()
-        on_x = regions == Region.X
-        everyone, women, men = (_columns(batch, f"{sex}{group}") for sex in ("", "_female", "_male"))
-        mens = np.where(on_x[:, None], men[:, [0, 2]], 0)
-        found = hwe_p(np.hstack([np.where(on_x[:, None], women, everyone), mens]))
-        haploid = (regions == Region.Y) | (regions == Region.MT)
-        columns = [pa.array(p, mask=haploid | np.isnan(p)) for p in found]
-        names = [*batch.schema.names, "hwe_exact_p", "hwe_mid_p"]
-        yield pa.RecordBatch.from_arrays([*batch.columns, *columns], names=names)
+def hwe_of(variants: pa.RecordBatch, group: str = "") -> list[pa.Array]:
+    """Exact p and mid-p of each variant: null on Y and MT, of which everyone has one copy at most, and where
+    nobody (on X: no woman) was called. On X those count whose sex is recorded. The test is of the people whose
+    counts are in the columns that end in `group`."""
+    regions = variants["region"].to_numpy()
+    on_x = regions == Region.X
+    everyone, women, men = (_columns(variants, f"{sex}{group}") for sex in ("", "_female", "_male"))
+    mens = np.where(on_x[:, None], men[:, [0, 2]], 0)
+    found = hwe_p(np.hstack([np.where(on_x[:, None], women, everyone), mens]))
+    haploid = (regions == Region.Y) | (regions == Region.MT)
+    return [pa.array(p, mask=haploid | np.isnan(p)) for p in found]
 
 
 def _columns(batch: pa.RecordBatch, suffix: str) -> Counts:
     names = (f"{name}{suffix}" for name in ("n_hom_ref", "n_het", "n_hom_alt"))
     return np.stack([batch[name].to_numpy() for name in names], axis=1)
-
-
-def _ddl(frame: DataFrame) -> str:
-    return ", ".join(f"`{field.name}` {field.dataType.simpleString()}" for field in frame.schema)

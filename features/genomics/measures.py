@@ -5,13 +5,16 @@ sample. Of AD those of heterozygous calls of REF and one ALT count: half of thei
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as sf
+from pyspark.sql.pandas.types import from_arrow_schema
 
+from features.contract.schemas import SAMPLES
 from features.genomics.blocks import KEYS, of_samples
 from features.genomics.joins import SEVERAL, Joins
 from features.genomics.numbers import Floats, WrongNumberError
@@ -29,6 +32,10 @@ MEASURES = (
 )
 """Of DP and of GQ how many are told, their sum and that of their squares, the least and the greatest; how many
 heterozygous calls have reads, and how many of these are of ALT and of both alleles. Null where none is told."""
+
+_SUMMARIES = pa.schema(
+    [SAMPLES.schema.field(name).with_nullable(True) for name in (*KEYS, "dp", "gq", "het_reads")]
+)
 
 Measured = npt.NDArray[np.int32]
 """(4, samples) of one variant: DP, GQ, and where the call is heterozygous the reads of ALT, and of REF and ALT."""
@@ -103,25 +110,33 @@ def join_measures(joins: Joins) -> list[Column]:
     return [by_end.get(name.rpartition("_")[2], joins.total)(sf.col(name)).alias(name) for name in MEASURES]
 
 
-def summaries() -> dict[str, Column]:
+def summaries(batch: pa.RecordBatch) -> dict[str, pa.StructArray]:
     """`dp`, `gq` and `het_reads` of `variants` and `samples` from MEASURES; null where none is told."""
-    return {"dp": _spread("dp"), "gq": _spread("gq"), "het_reads": _het_reads()}
+    told = {name: batch[name].fill_null(0).to_numpy() for name in MEASURES}
+    with np.errstate(divide="ignore", invalid="ignore"):
+        parts = {"dp": _spread(told, "dp"), "gq": _spread(told, "gq"), "het_reads": _het_reads(told)}
+    return {
+        name: pa.StructArray.from_arrays(
+            [pa.array(values, from_pandas=True) for values in own.values()],
+            names=[*own],
+            mask=pa.array(own["n"] <= 0),
+        )
+        for name, own in parts.items()
+    }
 
 
-def _spread(key: str) -> Column:
-    """With the standard deviation of all values."""
-    n, total, squares = (sf.col(f"{key}_{part}").cast("double") for part in _SPREAD[:3])
-    parts = [sf.col(f"{key}_{part}").alias(part) for part in _SPREAD]
-    variance = sf.greatest(n * squares - total * total, sf.lit(0.0)) / (n * n)
-    return sf.when(n > 0, sf.struct(*parts, (total / n).alias("mean"), sf.sqrt(variance).alias("sd")))
+def _spread(told: Mapping[str, Counts], key: str) -> dict[str, npt.NDArray[Any]]:
+    """With the mean, and the standard deviation of all values."""
+    found: dict[str, npt.NDArray[Any]] = {part: told[f"{key}_{part}"] for part in _SPREAD}
+    n, total, squares = (found[part].astype(np.float64) for part in _SPREAD[:3])
+    variance = np.maximum(n * squares - total * total, 0) / (n * n)
+    return found | {"mean": total / n, "sd": np.sqrt(variance)}
 
 
-def _het_reads() -> Column:
-    n, alt, reads = (sf.col(name) for name in MEASURES[-3:])
-    share = sf.when(reads > 0, alt / reads)
-    return sf.when(
-        n > 0, sf.struct(n.alias("n"), alt.alias("alt"), reads.alias("total"), share.alias("alt_share"))
-    )
+def _het_reads(told: Mapping[str, Counts]) -> dict[str, npt.NDArray[Any]]:
+    """The share is of some reads, or not a number."""
+    n, alt, total = (told[name] for name in MEASURES[-3:])
+    return {"n": n, "alt": alt, "total": total, "alt_share": alt / total}
 
 
 def measures_by_sample(measured: DataFrame, before: DataFrame | None) -> DataFrame:
@@ -131,7 +146,13 @@ def measures_by_sample(measured: DataFrame, before: DataFrame | None) -> DataFra
     rows = measured.mapInArrow(_unpacked, f"sample_block string, sample_index int, {ddl}")
     if before is not None:
         rows = rows.unionByName(before.select(*KEYS, *_parts_of_summaries()))
-    return rows.groupBy(KEYS).agg(*join_measures(SEVERAL)).withColumns(summaries()).select(*KEYS, *summaries())
+    return rows.groupBy(KEYS).agg(*join_measures(SEVERAL)).mapInArrow(_summed_up, from_arrow_schema(_SUMMARIES))
+
+
+def _summed_up(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        found = {name: batch[name] for name in KEYS} | summaries(batch)
+        yield pa.RecordBatch.from_arrays([found[name] for name in _SUMMARIES.names], schema=_SUMMARIES)
 
 
 def _parts_of_summaries() -> list[Column]:

@@ -38,12 +38,12 @@ from features.genomics.blocks import (
 from features.genomics.counts import COUNTS, SEXES, count_calls, members
 from features.genomics.current import check_made
 from features.genomics.dosages import DOSED, sum_dosages
-from features.genomics.hwe import with_hwe
 from features.genomics.joins import ONE, SEVERAL
 from features.genomics.sample_table import read_values
 from features.genomics.samples import call_rate, sums_by_sample
 from features.genomics.sexes import Sexes
-from features.genomics.summarise import place_of_key, region_of, sums_of_dosages, with_frequencies
+from features.genomics.statistics import with_statistics
+from features.genomics.summarise import place_of_key, region_of, sums_of_dosages
 from features.lake import Written, bounded_arrow_batches, broadcast_if_few, read_table, write_table
 
 log = logging.getLogger("riskloom")
@@ -52,7 +52,7 @@ PASS_ONLY, SAMPLE_CALL_RATE = "pass_only", "minimum_sample_call_rate"
 GROUP = "_group"
 DESCRIBED = (
     *("variant_key", "build", "contig", "position", "ref", "alt", "rsid", "filters", "gene", "consequence"),
-    *("info", "info_text", "dp", "gq", "het_reads"),
+    *("impute_info", "info", "info_text", "dp", "gq", "het_reads"),
 )
 """What is said of a variant, and what was measured, in all samples."""
 JUDGED = ("variants", "genotypes", "samples")
@@ -190,10 +190,8 @@ def _judge_variants(
     joins = ONE if len(masks) == 1 else SEVERAL
     sums = [*(joins.total(sf.col(name)).alias(name) for name in names), *sums_of_dosages(joins)]
     summed = joins.group(counts, sums)
-    described = variants.select(*DESCRIBED, sf.col("impute_info").alias("told"))
-    placed = described.join(summed, "variant_key").withColumn("region", region_of(build))
-    counted = with_frequencies(with_hwe(placed, GROUP if group is not None else ""), people)
-    return counted.withColumn("impute_info", sf.col("told")).withColumns(_broken(limits))
+    placed = variants.select(*DESCRIBED).join(summed, "variant_key").withColumn("region", region_of(build))
+    return with_statistics(placed, people, "" if group is None else GROUP).withColumns(_broken(limits))
 
 
 def _broken(limits: QualitySettings) -> dict[str, Column]:
