@@ -5,13 +5,14 @@ import os
 import sys
 import time
 import uuid
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any, Literal
 
 import deltalake
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake.exceptions import CommitFailedError
@@ -54,6 +55,7 @@ LOCAL_DEFAULTS = {
     "spark.driver.bindAddress": "127.0.0.1",
 }
 
+_Mode = Literal["append", "overwrite"]
 ARROW_BATCH_BYTES = 16 << 20
 MOST_BROADCAST_ROWS = 1_000_000
 
@@ -167,12 +169,10 @@ def write_table(
 
 
 @contextmanager
-def files_of_tasks(lake: Location, table: Table) -> Iterator["FilesOfTasks"]:
-    """For tasks that write a table's rows as Parquet, of its schema, themselves: of rows in Arrow's form Spark
-    makes its own first, which takes several times as long. They replace the table, its shape too."""
-    if table.checks:
-        raise AssertionError(f"{table.path}: nothing looks at the CHECKs of rows that tasks write")
-    files = FilesOfTasks(lake, table, _version_now(lake, table), uuid.uuid4().hex)
+def files_of_tasks(lake: Location, table: Table, append: bool = False) -> Iterator["FilesOfTasks"]:
+    """For tasks that write a table's rows themselves, by `task_files`: of rows in Arrow's form Spark makes its own
+    first, which takes several times as long. They replace the table, its shape too, if they do not `append`."""
+    files = FilesOfTasks(lake, table, append, _version_now(lake, table), uuid.uuid4().hex)
     try:
         files.folder.filesystem.makedirs(files.folder.path)
         yield files
@@ -189,6 +189,7 @@ class FilesOfTasks:
 
     lake: Location
     table: Table
+    append: bool
     begun: int | None
     below: str
     is_handed_over: bool = False
@@ -209,11 +210,12 @@ class FilesOfTasks:
                 "file system?"
             )
         added = [_action(f"{self.below}/{name}", sizes[name], _rows(self.folder / name)) for name in sorted(names)]
-        _create(self.lake, self.table, reshape=True)
+        _create(self.lake, self.table, reshape=not self.append)
         found = _open(self.lake, self.table.path)
         before = int(found.version())
         self.is_handed_over = True
-        _commit_files(added, found, self.lake / self.table.path, self.below, "overwrite")
+        mode: _Mode = "append" if self.append else "overwrite"
+        _commit_files(added, found, self.lake / self.table.path, self.below, mode)
         for name in sizes.keys() - set(names):
             (self.folder / name).delete()
         return _version_after(before, self.lake, self.table)
@@ -231,9 +233,7 @@ def _version_after(before: int, lake: Location, table: Table) -> int:
     return after
 
 
-def _commit(
-    frame: DataFrame, found: deltalake.DeltaTable, folder: Location, mode: Literal["append", "overwrite"]
-) -> None:
+def _commit(frame: DataFrame, found: deltalake.DeltaTable, folder: Location, mode: _Mode) -> None:
     """Spark writes the rows as Parquet, and delta-rs commits the files: Delta's own writer takes three to five
     times as long over a small table, for snapshots and statistics that nobody here reads (`make bench`).
 
@@ -259,7 +259,7 @@ def _commit_files(
     found: deltalake.DeltaTable,
     folder: Location,
     below: str,
-    mode: Literal["append", "overwrite"],
+    mode: _Mode,
 ) -> None:
     if not added and (mode == "append" or not _sizes(found)):
         (folder / below).delete()
@@ -311,6 +311,15 @@ def _checked(frame: DataFrame, table: Table) -> DataFrame:
         broken = sf.raise_error(told).cast(frame.schema[first].dataType)
         columns[0] = sf.when(sf.expr(expression), columns[0]).otherwise(broken).alias(first)
     return frame.select(columns)
+
+
+def few_rows(spark: SparkSession, rows: Iterable[tuple[object, ...]], **types: str) -> DataFrame:
+    """Rows that lie on the driver, of these columns. Of a list of tuples, or of none, Spark makes rows by Python
+    workers of another kind than tasks have, with a daemon of their own that takes two seconds to start."""
+    frame = pd.DataFrame(list(rows), columns=list(types), dtype=object)
+    if frame.empty:
+        return spark.range(0).select([sf.lit(None).cast(kind).alias(name) for name, kind in types.items()])
+    return spark.createDataFrame(frame, ", ".join(f"{name} {kind}" for name, kind in types.items()))
 
 
 def broadcast_if_few(keys: DataFrame, number: int) -> DataFrame:

@@ -10,6 +10,7 @@ A plain gzip file, bzip2 and zstd have no such places and are one split.
 import bisect
 import bz2
 import struct
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -67,7 +68,7 @@ class Chunk:
 
     def location(self, position: int, length: int) -> str:
         """Where these bytes lie in the file, as quarantine writes it: `<offset>+<length>`."""
-        index = bisect.bisect_right(self.anchors, position, key=lambda anchor: anchor[0]) - 1
+        index = bisect.bisect_right(self.anchors, (position, sys.maxsize)) - 1
         at, offset = self.anchors[index]
         return f"{offset + position - at}+{length}"
 

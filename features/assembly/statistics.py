@@ -14,6 +14,7 @@ from pyspark.sql import SparkSession
 
 from features.contract.manifest import Statistics
 from features.contract.paths import Location
+from features.lake import few_rows
 
 Floats = npt.NDArray[np.float64]
 
@@ -93,7 +94,7 @@ def summarise(
 ) -> list[Summary]:
     """A task per file, read as the ranks will read it. `sizes` are bytes by path; `widths` maps a
     modality to its columns (an image has 0). A file of several splits, folds or row groups is our bug."""
-    frame = spark.createDataFrame([(path,) for path in sizes], "path string").repartition(len(sizes))
+    frame = few_rows(spark, ((path,) for path in sizes), path="string").repartition(len(sizes))
     rows = frame.mapInArrow(_summarise_files(folder.uri, widths, positive), SUMMARY_DDL).collect()
     ordered = sorted(rows, key=lambda row: row["path"])
     return [_checked(row.asDict(recursive=True), sizes[row["path"]]) for row in ordered]

@@ -5,17 +5,21 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as sf
+from pyspark.sql.pandas.types import from_arrow_schema
 
 from features.contract.errors import ConfigError, DataGateError
 from features.contract.paths import FileStat, matches
 from features.contract.persons import PersonKeyer
+from features.contract.schemas import GENOTYPES
 from features.contract.settings import GenomicsSettings
+from features.genomics.accepted import columns_of
 from features.genomics.clean import Rule
 from features.genomics.counts import COUNTS, count_calls, members
 from features.genomics.earlier import Earlier, OutdatedError
 from features.genomics.packing import pack
 from features.genomics.sexes import Sexes
 from features.genomics.summarise import place_of_key, region_of
+from features.lake import few_rows
 from features.quality import Balance
 
 SECTION = "genomics.jointly_called"
@@ -71,7 +75,8 @@ def contigs_by_block(accepted: DataFrame, joint: set[str], earlier: Earlier | No
     found = {
         block: set(earlier.blocks[block]["contigs"]) for block in joint if earlier and block in earlier.blocks
     }
-    rows = accepted.filter(sf.col("sample_block").isin(*joint)).select("sample_block", "contig").distinct()
+    placed = columns_of(accepted, ("sample_block", "contig"))
+    rows = placed.filter(sf.col("sample_block").isin(*joint)).distinct()
     for block, contig in rows.collect() if joint else ():
         if earlier and contig in earlier.blocks.get(block, {}).get("contigs", ()):
             raise OutdatedError(f"more of contig {contig} has come of people of whom what was absent there is REF")
@@ -79,38 +84,39 @@ def contigs_by_block(accepted: DataFrame, joint: set[str], earlier: Earlier | No
     return {block: sorted(contigs) for block, contigs in found.items()}
 
 
-def with_reference_calls(
+def reference_calls(
     accepted: DataFrame,
     contigs: Mapping[str, Sequence[str]],
     sexes: Mapping[str, Sexes],
     build: str,
     earlier: Earlier | None,
-) -> DataFrame:
-    """`accepted` with a row of REF calls for each variant that one of these blocks lacks, on a contig of which it
-    has some: a chromosome whose file has not come is missing. So is another ALT of a site where somebody in the
-    block is not called."""
-    if not contigs:
-        return accepted
-    spark = accepted.sparkSession
+) -> DataFrame | None:
+    """A row of REF calls, as `write_calls` wants it, for each variant that one of these blocks lacks, on a contig
+    of which it has some: a chromosome whose file has not come is missing. So is another ALT of a site where
+    somebody in the block is not called. None where all people are of one block, or of none of these."""
+    if not contigs or len(sexes) == 1:
+        return None
     rows = [(block, list(names), *_all_reference(sexes[block])) for block, names in contigs.items()]
-    counts = ", ".join(f"{name} bigint" for name in COUNTS)
-    blocks = spark.createDataFrame(rows, f"sample_block string, contigs array<string>, calls binary, {counts}")
-    placed, present = accepted.select("variant_key", *_PLACE), accepted.select(*_ROW, "n_missing")
+    types = {"sample_block": "string", "contigs": "array<string>", "calls": "binary"}
+    blocks = few_rows(accepted.sparkSession, rows, **types, **dict.fromkeys(COUNTS, "bigint"))
+    found = columns_of(accepted, (*_ROW, *_PLACE, "n_missing"))
+    placed, present = found.select("variant_key", *_PLACE), found.select(*_ROW, "n_missing")
     if earlier:
         placed, present = earlier.with_descriptions(placed), earlier.with_calls(present)
     pairs = placed.distinct().join(sf.broadcast(blocks.select("sample_block", "contigs")))
     wanted = pairs.filter(sf.array_contains("contigs", sf.col("contig"))).drop("contigs")
     uncalled = present.filter("n_missing > 0").withColumns(place_of_key()).select("sample_block", *_PLACE)
     lacking = wanted.join(present, list(_ROW), "left_anti").join(uncalled, ["sample_block", *_PLACE], "left_anti")
-    filled = lacking.withColumn("region", region_of(build)).drop(*_PLACE)
-    filled = filled.join(sf.broadcast(blocks.drop("contigs")), "sample_block")
-    return accepted.unionByName(filled, allowMissingColumns=True)
+    lacking = lacking.withColumns({"region": region_of(build), "substitution": sf.lit(0)}).drop(*_PLACE)
+    filled = lacking.join(sf.broadcast(blocks.drop("contigs")), "sample_block")
+    untold = {own.name: sf.lit(None).cast(own.dataType) for own in from_arrow_schema(GENOTYPES.schema)}
+    return filled.withColumns({name: null for name, null in untold.items() if name not in filled.columns})
 
 
 _ROW, _PLACE = ("variant_key", "sample_block"), ("contig", "position")
 
 
-def _all_reference(sexes: Sexes) -> list[bytearray | int]:
+def _all_reference(sexes: Sexes) -> list[bytes | int]:
     """Packed calls of REF of all samples, and their COUNTS."""
     packed = pack(np.zeros((1, len(sexes)), np.uint8))
-    return [bytearray(packed[0].tobytes()), *count_calls(packed, members(sexes))[0].tolist()]
+    return [packed[0].tobytes(), *count_calls(packed, members(sexes))[0].tolist()]

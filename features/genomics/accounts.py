@@ -4,10 +4,10 @@ import logging
 from collections.abc import Mapping, Sequence
 
 from pyspark.sql import DataFrame
-from pyspark.sql import functions as sf
 
 from features.contract.errors import DataGateError
 from features.contract.settings import GenomicsSettings
+from features.genomics.accepted import Tally
 from features.genomics.batch import Batch
 from features.genomics.blocks import rows_by_block
 from features.genomics.clean import Rule
@@ -19,21 +19,23 @@ MOST_REFERENCE_MISMATCHES = 0.1
 MOST_ABSENT = 0.1
 
 
-def count_lines(found: DataFrame, doubles: DataFrame, digests: list[str]) -> dict[str, Balance]:
-    """What became of each file's lines, by digest. A refused line is one record that expands to nothing."""
-    lines = sf.sum((sf.col("allele") == 1).cast("int")).alias("lines")
-    groups = found.groupBy("source_digest", "rule").agg(lines, sf.count("*").alias("rows")).collect()
-    merged = {row["source_digest"]: row["count"] for row in doubles.groupBy("source_digest").count().collect()}
+def count_lines(
+    tallies: Sequence[Tally], doubles: DataFrame | None, order: Mapping[str, int]
+) -> dict[str, Balance]:
+    """What became of each file's lines, by digest. A refused line is one record that expands to nothing. `order`
+    has the number of each file, which is the source of its doubles."""
+    by_source = doubles.groupBy("source").count().collect() if doubles else []
+    merged = {row["source"]: row["count"] for row in by_source}
     balances = {}
-    for digest in digests:
-        own = [row for row in groups if row["source_digest"] == digest]
-        records = sum(row["lines"] for row in own)
+    for digest, source in order.items():
+        own = [tally for tally in tallies if tally.source_digest == digest]
+        records = sum(tally.lines for tally in own)
         balances[digest] = Balance(
             records=records,
-            expanded=sum(row["rows"] for row in own) - records,
-            used=sum(row["rows"] for row in own if row["rule"] is None) - merged.get(digest, 0),
-            merged=merged.get(digest, 0),
-            quarantined={row["rule"]: row["rows"] for row in own if row["rule"] is not None},
+            expanded=sum(tally.items for tally in own) - records,
+            used=sum(tally.items for tally in own if tally.rule is None) - merged.get(source, 0),
+            merged=merged.get(source, 0),
+            quarantined={tally.rule: tally.items for tally in own if tally.rule is not None},
         )
     return balances
 
@@ -49,8 +51,8 @@ def check_reference(balances: dict[str, Balance], genomics: GenomicsSettings) ->
             )
 
 
-def tell_of_no_dosages(found: DataFrame, genomics: GenomicsSettings) -> None:
-    if genomics.dosages and not found.filter("dosages is not null").limit(1).count():
+def tell_of_no_dosages(tallies: Sequence[Tally], genomics: GenomicsSettings) -> None:
+    if genomics.dosages and not any(tally.with_dosages for tally in tallies):
         log.warning(
             "genomics.dosages: %s tells nothing of any variant that its calls do not; do the files have that key?",
             genomics.dosages,

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as sf
@@ -21,6 +20,7 @@ from features.genomics.earlier import Earlier, OutdatedError
 from features.genomics.formats.header import Header
 from features.genomics.roster import NOBODY, Roster, read_roster
 from features.genomics.sexes import Sex, Sexes, of_people, read_sexes
+from features.lake import few_rows
 
 WHO = pa.schema([SAMPLES.schema.field(name).with_nullable(True) for name in (*KEYS, "person_key", "sex")])
 """Nullable, for Spark leaves out the table's checks of NOT NULL where it is told that they hold."""
@@ -55,7 +55,7 @@ class Batch:
             for block in self.new_blocks
             for start in range(0, len(self.sexes[block]), _AT_ONCE)
         ]
-        new = spark.createDataFrame(stored, "people binary").mapInArrow(_unpacked, from_arrow_schema(WHO))
+        new = few_rows(spark, stored, people="binary").mapInArrow(_unpacked, from_arrow_schema(WHO))
         return new if self.earlier is None else self.earlier.samples.select(*WHO.names).unionByName(new)
 
     def files_by_block(self) -> dict[str, list[str]]:
@@ -157,8 +157,7 @@ def _check_sexes(spark: SparkSession, earlier: Earlier, recorded: Mapping[str, S
 
 
 def _keyed(spark: SparkSession, rows: Iterable[tuple[str, str]], value: str) -> DataFrame:
-    frame = pd.DataFrame(rows, columns=[value, "person_key"])
-    return spark.createDataFrame(frame, f"{value} string, person_key string")
+    return few_rows(spark, rows, **{value: "string"}, person_key="string")
 
 
 def _check_recorded(batch: Batch, genomics: GenomicsSettings) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as sf
 
@@ -19,9 +20,10 @@ KEYS = ["sample_block", "sample_index"]
 def batches_by_block(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[str, pa.RecordBatch]]:
     """Each block that a batch has rows of, and those rows."""
     for batch in batches:
-        blocks = np.array(batch["sample_block"].to_pylist())
-        for block in np.unique(blocks):
-            yield str(block), batch.filter(pa.array(blocks == block))
+        blocks = batch["sample_block"].dictionary_encode()
+        for number, block in enumerate(blocks.dictionary.to_pylist()):
+            alone = len(blocks.dictionary) == 1
+            yield block, batch if alone else batch.filter(pc.equal(blocks.indices, number))
 
 
 def row_bytes(genotypes: DataFrame, sexes: Mapping[str, Sexes]) -> int:

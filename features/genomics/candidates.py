@@ -1,19 +1,23 @@
-"""The records of all files, parsed side by side: one row per biallelic candidate or refusal. A file without
-samples has variants of the block NOBODY, without calls.
+"""The records of all files, parsed side by side: biallelic candidates with their packed calls, and refusals.
 
-This frame carries the packed calls and feeds every table, so it is parsed once and persisted.
+They feed every table, so they are parsed once and persisted, sealed: as rows of their own Spark would take longer
+to keep them than it takes to parse them.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
+from pandas.util import hash_array
 from pyspark import Broadcast
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
 
+from features.contract.schemas import VARIANTS
 from features.contract.settings import GenomicsSettings
 from features.genomics.clean import Layout, Rule, Variant
 from features.genomics.contigs import region
@@ -26,6 +30,7 @@ from features.genomics.measures import MEASURES, Counts, add_measures, as_column
 from features.genomics.packing import pack
 from features.genomics.reference import Reference
 from features.genomics.roster import Columns
+from features.genomics.sealed import seal
 from features.genomics.sexes import Sexes
 
 BATCH_BYTES = 8 << 20
@@ -35,14 +40,11 @@ _ROW_OVERHEAD = 512
 PLACE = ("source", "offset", "allele")
 """Which file (by path), where in it and which ALT of the line: the order in which records came."""
 
-SCHEMA = pa.schema(
+CANDIDATES = pa.schema(
     [
         ("source", pa.int32()),
         ("offset", pa.int64()),
         ("allele", pa.int32()),
-        ("source_digest", pa.string()),
-        ("location", pa.string()),
-        ("rule", pa.string()),
         ("variant_key", pa.string()),
         ("contig", pa.string()),
         ("position", pa.int64()),
@@ -52,18 +54,51 @@ SCHEMA = pa.schema(
         ("filters", pa.list_(pa.string())),
         ("gene", pa.string()),
         ("consequence", pa.string()),
-        ("info", pa.list_(pa.struct([("key", pa.string()), ("value", pa.list_(pa.float64()))]))),
-        ("info_text", pa.list_(pa.struct([("key", pa.string()), ("value", pa.list_(pa.string()))]))),
+        *(VARIANTS.schema.field(name) for name in ("info", "info_text")),
         ("sample_block", pa.string()),
         ("calls", pa.binary()),
         ("dosages", pa.binary()),
         *((name, pa.int64()) for name in (*COUNTS, *DOSED, *MEASURES)),
         ("sole_carrier", pa.int32()),
         ("region", pa.int32()),
-        ("measured", pa.binary()),
+        ("substitution", pa.int8()),
     ]
 )
-Row = tuple[object, ...]
+REFUSED = pa.schema([("source_digest", pa.string()), ("location", pa.string()), ("rule", pa.string())])
+MEASURED = pa.schema([("sample_block", pa.string()), ("measured", pa.binary())])
+"""What is measured of each sample: the bytes of `sum_measures` over the variants of a part."""
+TALLY = pa.schema(
+    [
+        ("source_digest", pa.string()),
+        ("rule", pa.string()),
+        ("lines", pa.int64()),
+        ("items", pa.int64()),
+        ("with_dosages", pa.int64()),
+    ]
+)
+"""How many candidates (`rule` null) or refusals a part gave, how many of them are the first of their line, and how
+many have dosages."""
+KINDS = {"variants": CANDIDATES, "refused": REFUSED, "measured": MEASURED, "tally": TALLY}
+PARSED = pa.schema(
+    [
+        ("part", pa.int32()),
+        ("batch", pa.int32()),
+        ("kind", pa.string()),
+        ("rows", pa.binary()),
+        ("name", pa.int64()),
+        *TALLY,
+    ]
+)
+"""A sealed batch of rows of one of KINDS, and which of its part it is; TALLY as it is; or of a candidate its
+`name`, which two of the same variant and block share, and hardly any others."""
+SEALED_BYTES = 256 << 10
+"""So small that many are a batch for Python: what else a query gives it then comes in large ones too."""
+
+_BASES = pa.array(["A", "C", "G", "T"])
+_TRANSITIONS = pa.array(["AG", "GA", "CT", "TC"])
+
+Placed = tuple[int, int, Variant]
+"""Offset, allele and what was read there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,17 +117,15 @@ class Work:
 
 
 def candidates(spark: SparkSession, work: Work) -> DataFrame:
-    """SCHEMA rows, one partition per part. `rule` is null for variants; `location` is set for refusals. Where
-    calls are measured, a part's last row has what `measured` each sample, the bytes of `sum_measures` over its
-    variants, and but for `sample_block` nothing else."""
+    """PARSED rows, one partition per part. Variants of a file without samples are counted alone."""
     shared = spark.sparkContext.broadcast(work)
     parts = spark.range(0, len(work.parts), 1, len(work.parts))
-    return parts.mapInArrow(_Parser(shared), from_arrow_schema(SCHEMA))
+    return parts.mapInArrow(_Parser(shared), from_arrow_schema(PARSED))
 
 
 @dataclass(frozen=True)
 class _Parser:
-    """The function that each task runs: ids of parts in, batches of rows out."""
+    """The function that each task runs: ids of parts in, sealed batches out."""
 
     shared: Broadcast[Work]
 
@@ -100,33 +133,94 @@ class _Parser:
         work = self.shared.value
         for batch in batches:
             for index in batch["id"].to_pylist():
-                yield from parse_part(work, work.parts[index])
+                number = 0
+                for kind, rows in parse_part(work, work.parts[index]):
+                    if kind == "tally":
+                        yield _parsed(**dict(zip(rows.schema.names, rows.columns, strict=True)))
+                        continue
+                    sealed = _sealed(rows)
+                    places = range(number, number := number + len(sealed))
+                    own = [index] * len(sealed), [kind] * len(sealed)
+                    yield _parsed(part=own[0], batch=places, kind=own[1], rows=sealed)
+                    if kind == "variants":
+                        yield _parsed(name=_names(rows))
 
 
-def parse_part(work: Work, part: Part) -> Iterator[pa.RecordBatch]:
-    """The rows of a part of a file, in batches bounded by rows and by bytes."""
+def _sealed(rows: pa.RecordBatch) -> list[bytes]:
+    """Pieces of about SEALED_BYTES if their rows are of one size; each has one at least."""
+    step = max(1, SEALED_BYTES * len(rows) // rows.nbytes)
+    return [seal(rows.slice(start, step)) for start in range(0, len(rows), step)]
+
+
+def _parsed(**columns: Sequence[object] | pa.Array | npt.NDArray[np.int64]) -> pa.RecordBatch:
+    """PARSED rows, null but for these columns."""
+    rows = len(next(iter(columns.values())))
+    arrays = [
+        pa.array(columns[own.name], own.type) if own.name in columns else pa.nulls(rows, own.type)
+        for own in PARSED
+    ]
+    return pa.RecordBatch.from_arrays(arrays, schema=PARSED)
+
+
+def _names(candidates: pa.RecordBatch) -> npt.NDArray[np.int64]:
+    """Of candidates of one block."""
+    keys, blocks = (candidates[name].to_numpy(zero_copy_only=False) for name in ("variant_key", "sample_block"))
+    found = hash_array(keys, categorize=False) ^ hash_array(blocks[:1], categorize=False)
+    names: npt.NDArray[np.int64] = found.view(np.int64)
+    return names
+
+
+def parse_part(work: Work, part: Part) -> Iterator[tuple[str, pa.RecordBatch]]:
+    """The rows of a part of a file, in batches of one of KINDS each, bounded by rows and by bytes."""
     columns = work.columns[part.digest]
     layout, sexes = _layout(work, part.digest), work.sexes.get(columns.block)
-    source = work.order[part.digest]
-    variants: list[tuple[Row, Variant]] = []
-    refusals: list[Row] = []
-    size, measured = 0, no_measures(len(sexes) if sexes is not None else 0)
+    placed: list[Placed] = []
+    refusals: list[tuple[str, str, str]] = []
+    counts, size = _Counts(), 0
+    measured = no_measures(len(sexes) if sexes is not None else 0)
     for location, items in part.records(layout):
         offset = int(location.partition("+")[0])
         for allele, item in enumerate(items, start=1):
-            place = (source, offset, allele, part.digest)
+            counts.add(item, allele)
             if isinstance(item, Rule):
-                refusals.append((*place, location, item.value, *[None] * (len(SCHEMA) - 6)))
-            else:
-                variants.append((place, item))
-                size += item.calls.nbytes + _info_bytes(item.info)
+                refusals.append((part.digest, location, item.value))
+            elif sexes is not None:
+                placed.append((offset, allele, item))
+                size += item.calls.nbytes + (_info_bytes(item.info) if item.info else 0)
             size += _ROW_OVERHEAD
-        if size >= BATCH_BYTES or len(variants) + len(refusals) >= BATCH_ROWS:
-            yield from _batches(variants, refusals, columns.block, sexes, layout)
-            measured = _add_measured(measured, variants)
-            variants, refusals, size = [], [], 0
-    yield from _batches(variants, refusals, columns.block, sexes, layout)
-    yield from _of_samples(_add_measured(measured, variants), columns.block)
+        if size >= BATCH_BYTES or len(placed) + len(refusals) >= BATCH_ROWS:
+            yield from _batches(placed, refusals, work.order[part.digest], columns.block, sexes, layout)
+            measured = _add_measured(measured, placed)
+            placed, refusals, size = [], [], 0
+    yield from _batches(placed, refusals, work.order[part.digest], columns.block, sexes, layout)
+    yield from _of_samples(_add_measured(measured, placed), columns.block)
+    yield "tally", counts.rows(part.digest)
+
+
+@dataclass(slots=True)
+class _Counts:
+    """TALLY, by rule."""
+
+    lines: Counter[str | None] = field(default_factory=Counter)
+    items: Counter[str | None] = field(default_factory=Counter)
+    with_dosages: int = 0
+
+    def add(self, item: Variant | Rule, allele: int) -> None:
+        rule = None
+        if isinstance(item, Rule):
+            rule = item.value
+        elif item.calls.imputed is not None and item.calls.imputed.dosages is not None:
+            self.with_dosages += 1
+        self.items[rule] += 1
+        if allele == 1:
+            self.lines[rule] += 1
+
+    def rows(self, digest: str) -> pa.RecordBatch:
+        rows = [
+            (digest, rule, self.lines[rule], number, 0 if rule else self.with_dosages)
+            for rule, number in self.items.items()
+        ]
+        return _batch(zip(*rows, strict=True) if rows else [[]] * len(TALLY), TALLY)
 
 
 def _layout(work: Work, digest: str) -> Layout:
@@ -147,24 +241,43 @@ def _layout(work: Work, digest: str) -> Layout:
 
 
 def _batches(
-    variants: list[tuple[Row, Variant]], refusals: list[Row], block: str, sexes: Sexes | None, layout: Layout
-) -> Iterator[pa.RecordBatch]:
-    """`sexes` are None for the block NOBODY, whose variants have no calls."""
+    placed: Sequence[Placed],
+    refusals: Sequence[tuple[str, str, str]],
+    source: int,
+    block: str,
+    sexes: Sexes | None,
+    layout: Layout,
+) -> Iterator[tuple[str, pa.RecordBatch]]:
     if refusals:
-        yield _batch(list(zip(*refusals, strict=True)))
-    described = [(*place, None, None, *_described(variant, layout.info), block) for place, variant in variants]
-    if variants and sexes is None:
-        yield _batch(list(zip(*(row + (None,) * (len(SCHEMA) - len(row)) for row in described), strict=True)))
-    elif variants and sexes is not None:
-        codes = np.stack([variant.calls.codes for _, variant in variants])
-        regions = [region(layout.build, variant.contig, variant.position) for _, variant in variants]
+        yield "refused", _batch(zip(*refusals, strict=True), REFUSED)
+    if placed and sexes is not None:
+        offsets, alleles, variants = zip(*placed, strict=True)
+        described = [_described(variant, layout.info) for variant in variants]
+        codes = np.stack([variant.calls.codes for variant in variants])
+        regions = [region(layout.build, variant.contig, variant.position) for variant in variants]
         packed, groups = pack(codes), members(sexes)
-        calls, counts = [row.tobytes() for row in packed], count_calls(packed, groups).T
-        carriers = sole_carriers(codes, sexes, regions)
-        imputed = _imputed([variant for _, variant in variants], groups)
-        numbers = [*counts, *imputed[1:], *_measures([variant for _, variant in variants])]
-        untold = [None] * len(variants)
-        yield _batch([*zip(*described, strict=True), calls, imputed[0], *numbers, carriers, regions, untold])
+        calls, counts = [row.tobytes() for row in packed], count_calls(packed, groups)
+        carriers = sole_carriers(codes, sexes, regions, counts)
+        imputed = _imputed(variants, groups)
+        found = [pa.repeat(source, len(variants)), offsets, alleles, *zip(*described, strict=True)]
+        found += [
+            pa.repeat(block, len(variants)),
+            calls,
+            imputed[0],
+            *counts.T,
+            *imputed[1:],
+            *_measures(variants),
+        ]
+        yield "variants", _batch([*found, carriers, regions, _substitutions(variants)], CANDIDATES)
+
+
+def _substitutions(variants: Sequence[Variant]) -> pa.Array:
+    """1 for a transition, 2 for a transversion, 0 for what is no single base for another."""
+    ref, alt = ([getattr(variant, allele) for variant in variants] for allele in ("ref", "alt"))
+    single = pc.and_(pc.is_in(pa.array(ref), _BASES), pc.is_in(pa.array(alt), _BASES))
+    return pc.if_else(
+        pc.is_in(pc.binary_join_element_wise(ref, alt, ""), _TRANSITIONS), 1, pc.if_else(single, 2, 0)
+    )
 
 
 def _imputed(variants: Sequence[Variant], groups: Sequence[npt.NDArray[np.bool_]]) -> list[list[object]]:
@@ -191,20 +304,18 @@ def _measures(variants: Sequence[Variant]) -> list[pa.Array]:
     return as_columns(sums)
 
 
-def _add_measured(measured: Counts, variants: Sequence[tuple[Row, Variant]]) -> Counts:
+def _add_measured(measured: Counts, placed: Sequence[Placed]) -> Counts:
     """`measured` of each sample before, with what these variants add."""
-    found = [variant.calls.measured for _, variant in variants if variant.calls.measured is not None]
+    found = [variant.calls.measured for _, _, variant in placed if variant.calls.measured is not None]
     return add_measures(measured, sum_measures(np.stack(found, axis=1), axis=0)) if found else measured
 
 
-def _of_samples(measured: Counts, block: str) -> Iterator[pa.RecordBatch]:
-    if np.array_equal(measured, no_measures(measured.shape[1])):
-        return
-    row = {"sample_block": block, "measured": measured.tobytes()}
-    yield pa.RecordBatch.from_pylist([row], SCHEMA)
+def _of_samples(measured: Counts, block: str) -> Iterator[tuple[str, pa.RecordBatch]]:
+    if not np.array_equal(measured, no_measures(measured.shape[1])):
+        yield "measured", _batch([[block], [measured.tobytes()]], MEASURED)
 
 
-def _described(variant: Variant, fields: Fields) -> Row:
+def _described(variant: Variant, fields: Fields) -> tuple[object, ...]:
     return (
         variant.key,
         variant.contig,
@@ -212,7 +323,7 @@ def _described(variant: Variant, fields: Fields) -> Row:
         variant.ref,
         variant.alt,
         variant.rsid,
-        variant.filters,
+        sorted(set(variant.filters)),
         variant.gene,
         variant.consequence,
         _entries(variant.info, fields, texts=False),
@@ -225,14 +336,13 @@ def _info_bytes(info: Info) -> int:
     return sum(len(value) if isinstance(value, str) else 8 for value in values)
 
 
-def _entries(info: Info, fields: Fields, texts: bool) -> list[dict[str, str | Values]] | None:
+def _entries(info: Info, fields: Fields, texts: bool) -> list[tuple[str, Values]] | None:
     """The keys of texts or those of numbers, in the order of their letters; None where there is none."""
-    found: list[dict[str, str | Values]] = [
-        {"key": key, "value": info[key]} for key in sorted(info) if fields[key].is_text is texts
-    ]
-    return found or None
+    if not info:
+        return None
+    return [(key, info[key]) for key in sorted(info) if fields[key].is_text is texts] or None
 
 
-def _batch(columns: Sequence[Sequence[object]]) -> pa.RecordBatch:
-    arrays = [pa.array(column, kind) for column, kind in zip(columns, SCHEMA.types, strict=True)]
-    return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
+def _batch(columns: Iterable[object], schema: pa.Schema) -> pa.RecordBatch:
+    arrays = [pa.array(column, kind) for column, kind in zip(columns, schema.types, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)

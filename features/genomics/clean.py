@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -42,6 +43,7 @@ FIXED_COLUMNS = 8
 LONGEST_POSITION = 2**31 - 1
 LONGEST_ALLELE_IN_KEY = 50
 
+_BASE = frozenset("ACGT")
 _BASES = re.compile(r"[ACGTN]+")
 _NO_SEQUENCE = re.compile(r"\*|<.*>|.*[\[\]].*|\.[ACGTN]+|[ACGTN]+\.")
 """ALTs that name no sequence of their own: spanning deletion, symbolic allele, breakends."""
@@ -100,6 +102,8 @@ class Calls(NamedTuple):
 
     @property
     def nbytes(self) -> int:
+        if self.imputed is None and self.measured is None:
+            return self.codes.nbytes
         more = (self.imputed.dosages if self.imputed else None, self.measured)
         return self.codes.nbytes + sum(array.nbytes for array in more if array is not None)
 
@@ -107,8 +111,7 @@ class Calls(NamedTuple):
 NOTHING = Calls(np.empty(0, np.uint8))
 
 
-@dataclass(frozen=True, slots=True)
-class Variant:
+class Variant(NamedTuple):
     """A biallelic variant in its minimal representation and the calls of the kept samples.
 
     `filters` is empty for PASS and for `.` (no filter was applied). `rsid` is the first of the ID
@@ -121,7 +124,7 @@ class Variant:
     ref: str
     alt: str
     rsid: str | None
-    filters: list[str]
+    filters: Sequence[str]
     gene: str | None
     consequence: str | None
     info: Info
@@ -132,8 +135,7 @@ Record = tuple[str, list[Variant | Rule]]
 """Where a record lies in its file, as quarantine writes it, and one item per ALT, or the rule that it breaks."""
 
 
-@dataclass(frozen=True, slots=True)
-class Site:
+class Site(NamedTuple):
     """Where a record is and what is said of it there, whatever it was read from; `alts` in upper case."""
 
     chrom: str
@@ -141,10 +143,10 @@ class Site:
     ref: str
     alts: list[str]
     rsid: str | None = None
-    filters: list[str] = field(default_factory=list)
+    filters: Sequence[str] = ()
     gene: str | None = None
     consequence: str | None = None
-    info: Info = field(default_factory=dict)
+    info: Info = MappingProxyType({})
 
 
 def check_site(site: Site, layout: Layout) -> None:
@@ -154,18 +156,25 @@ def check_site(site: Site, layout: Layout) -> None:
     if not site.alts:
         raise RefusedLineError(Rule.MONOMORPHIC)
     ref = site.ref.upper()
-    sound = all(_BASES.fullmatch(allele) or _NO_SEQUENCE.fullmatch(allele) for allele in site.alts)
-    if not sound or not _BASES.fullmatch(ref) or ref in site.alts:
+    sound = all(_is_sequence(allele) or _NO_SEQUENCE.fullmatch(allele) for allele in site.alts)
+    if not sound or not _is_sequence(ref) or ref in site.alts:
         raise RefusedLineError(Rule.ALLELE)
-    plain = any(map(_BASES.fullmatch, site.alts))
-    if plain and layout.reference and not layout.reference.agrees(harmonise(site.chrom), site.position, ref):
+    if (
+        layout.reference
+        and any(map(_is_sequence, site.alts))
+        and not layout.reference.agrees(harmonise(site.chrom), site.position, ref)
+    ):
         raise RefusedLineError(Rule.REFERENCE)
+
+
+def _is_sequence(allele: str) -> bool:
+    return allele in _BASE or _BASES.fullmatch(allele) is not None
 
 
 def biallelic(site: Site, calls: Sequence[Calls], layout: Layout) -> list[Variant | Rule]:
     """One item per ALT: the variant with its calls, or SYMBOLIC."""
     return [
-        _variant(site, alt, own, layout) if _BASES.fullmatch(site.alts[alt - 1]) else Rule.SYMBOLIC
+        _variant(site, alt, own, layout) if _is_sequence(site.alts[alt - 1]) else Rule.SYMBOLIC
         for alt, own in enumerate(calls, start=1)
     ]
 
@@ -181,6 +190,8 @@ def _variant(site: Site, alt: int, calls: Calls, layout: Layout) -> Variant:
 
 def _info_of_alt(site: Site, alt: int, layout: Layout) -> Info:
     """Without the keys of which every value is missing."""
+    if not site.info:
+        return {}
     told = {key: values for key, values in site.info.items() if _is_told(values)}
     try:
         own = {key: layout.info[key].of_alt(values, alt, len(site.alts)) for key, values in told.items()}
@@ -198,9 +209,8 @@ def clean_line(line: bytes, layout: Layout) -> list[Variant | Rule]:
     fields = line.split(b"\t", FIXED_COLUMNS + 1)
     if len(fields) != (FIXED_COLUMNS + 2 if layout.samples else FIXED_COLUMNS):
         raise RefusedLineError(Rule.COLUMNS)
-    chrom, pos, identifier, ref, alt, _, filters, info = (
-        field.decode(errors="replace") for field in fields[:FIXED_COLUMNS]
-    )
+    fixed = b"\t".join(fields[:FIXED_COLUMNS]).decode(errors="replace")
+    chrom, pos, identifier, ref, alt, _, filters, info = fixed.split("\t")
     site = site_of(chrom, pos, identifier, ref, alt, filters, info, layout)
     check_site(site, layout)
     calls = _calls(fields[8], fields[9], site, layout) if layout.samples else [NOTHING] * len(site.alts)
@@ -225,6 +235,8 @@ def site_of(
 
 
 def _info(text: str, layout: Layout) -> Info:
+    if not layout.info:
+        return {}
     try:
         return read_info(text, layout.info)
     except WrongNumberError:
@@ -262,7 +274,7 @@ def trim(position: int, ref: str, alt: str) -> tuple[int, str, str]:
 
 def info_value(info: str, key: str | None) -> str | None:
     """The first value of an INFO key; None where it is absent, a flag or `.`."""
-    if key is None:
+    if key is None or f"{key}=" not in info:
         return None
     for item in info.split(";"):
         name, _, value = item.partition("=")

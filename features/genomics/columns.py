@@ -1,6 +1,6 @@
 """Arrow's columns, many rows at once: what pyarrow says in several words."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+MOST_BYTES = 16 << 20
 Flags = npt.NDArray[np.bool_]
 
 
@@ -30,3 +31,18 @@ def filled(column: pa.Array, empty: int) -> npt.NDArray[Any]:
 
 def flags(column: pa.BooleanArray, unknown: bool = False) -> Flags:
     return filled(column, unknown)
+
+
+def at_least(rows: int, batches: Iterable[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]]:
+    """Batches that have so many rows, or MOST_BYTES, together, but for the last."""
+    held: list[pa.RecordBatch] = []
+    number = size = 0
+    for batch in filter(len, batches):
+        held.append(batch)
+        # Not `nbytes`, which reads offsets of keys, and Java sends none with maps that have no entry at all.
+        number, size = number + len(batch), size + batch.get_total_buffer_size()
+        if number >= rows or size >= MOST_BYTES:
+            yield held
+            held, number, size = [], 0, 0
+    if held:
+        yield held

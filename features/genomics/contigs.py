@@ -2,6 +2,7 @@
 
 import re
 from enum import IntEnum
+from functools import lru_cache
 
 _ALIASES = {"M": "MT", "23": "X", "24": "Y", "25": "X", "26": "MT", "XY": "X", "PAR1": "X", "PAR2": "X"}
 """Other spellings, without `chr`: UCSC's mitochondrion, PLINK's numbers and pseudo-autosomal names."""
@@ -46,6 +47,7 @@ class Region(IntEnum):
     MT = 3
 
 
+@lru_cache(1 << 10)
 def harmonise(chrom: str) -> str:
     """`chr1`, `Chr1`, `01` and `1` are one contig, as are `chrM` and `MT`, or `23` and `X`. Names of other
     sequences stay as they are, but for `chr`."""

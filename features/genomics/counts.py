@@ -52,15 +52,16 @@ def _words(packed: npt.NDArray[np.uint8]) -> Words:
     return padded.view(np.uint64)
 
 
-def sole_carriers(codes: Codes, sexes: Sexes, places: Sequence[Region]) -> list[int | None]:
+def sole_carriers(codes: Codes, sexes: Sexes, places: Sequence[Region], counts: Counts) -> list[int | None]:
     """Which of the people carries each variant's ALT, where one alone does, in one copy: perhaps a singleton. A
-    heterozygous call of one copy is not believed."""
-    carriers = (codes == 1) | (codes == 2)
-    single = codes == 1
-    for row, place in enumerate(places):
-        if place is not Region.DIPLOID:
-            diploid, haploid = copies(sexes, place)
-            carriers[row] &= diploid | (haploid & (codes[row] == 2))
-            single[row] = carriers[row] & ((codes[row] == 1) | haploid)
-    alone, first = (carriers.sum(1) == 1) & single.any(1), carriers.argmax(1)
-    return [int(person) if only else None for person, only in zip(first, alone, strict=True)]
+    heterozygous call of one copy is not believed. `counts` are those of `count_calls`, everyone's first."""
+    _, n_het, n_hom_alt = (counts[:, place] for place in range(3))
+    perhaps = (n_het == 1) & (n_hom_alt == 0) | (np.array(places) != Region.DIPLOID)
+    found: list[int | None] = [None] * len(codes)
+    for row in map(int, np.flatnonzero(perhaps)):
+        diploid, haploid = copies(sexes, places[row])
+        in_one_copy = (codes[row] == 1) & diploid | (codes[row] == 2) & haploid
+        in_two = (codes[row] == 2) & diploid
+        if in_one_copy.sum() == 1 and not in_two.any():
+            found[row] = int(in_one_copy.argmax())
+    return found

@@ -12,7 +12,6 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as sf
 
 from features.contract.paths import FileStat, Location
 from features.contract.persons import PersonKeyer
@@ -85,15 +84,15 @@ class Earlier:
 
     def with_calls(self, rows: DataFrame) -> DataFrame:
         """`rows` and those of `genotypes`, null where it has no such column."""
-        return _beside(rows, self.genotypes)
+        return beside(rows, self.genotypes)
 
     def with_descriptions(self, rows: DataFrame) -> DataFrame:
         """`rows` and a row of each variant, of what `variants` has as the files do."""
-        entries = {name: sf.array_sort(sf.map_entries(name)) for name in ("info", "info_text")}
-        return _beside(rows, self.variants.withColumns(entries).select(*DESCRIBED))
+        return beside(rows, self.variants.select(*DESCRIBED))
 
 
-def _beside(rows: DataFrame, others: DataFrame) -> DataFrame:
+def beside(rows: DataFrame, others: DataFrame) -> DataFrame:
+    """`rows` and those of others, of their columns alone; null where these have no such column."""
     shared = [name for name in others.columns if name in rows.columns]
     return rows.unionByName(others.select(*shared), allowMissingColumns=True)
 

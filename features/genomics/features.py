@@ -15,6 +15,7 @@ from features.contract.settings import GenomicFeatures, OutcomeSettings
 from features.genomics.dosages import DTYPE, in_alts
 from features.genomics.packing import MISSING, unpack
 from features.genomics.polygenic.own import OWN_SCORE
+from features.lake import few_rows
 
 SAMPLES_PER_BYTE = 4
 CHUNK_BYTES = 256  # 1,024 people: small enough for a task, large enough to be worth its shuffle row
@@ -230,7 +231,7 @@ def _contributions(variants: DataFrame, features: GenomicFeatures) -> DataFrame:
 
 def _places(spark: SparkSession, key: str, names: Sequence[str], first: int) -> DataFrame:
     rows = [(name, first + i) for i, name in enumerate(names)]
-    return sf.broadcast(spark.createDataFrame(rows, f"{key} string, {key}_place int"))
+    return sf.broadcast(few_rows(spark, rows, **{key: "string", f"{key}_place": "int"}))
 
 
 def _contribution(place: Column, burden: bool) -> Column:

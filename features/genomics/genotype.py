@@ -33,10 +33,31 @@ def read_biallelic(columns: bytes, samples: int) -> Codes | None:
     if len(columns) != 4 * samples - 1:
         return None
     words = np.frombuffer(columns + b"\t", "<u4")
+    alike = _HOM_REFS.get(columns[1:2])
+    codes = None if alike is None else _alike(words, alike)
+    if codes is not None:
+        return codes
     places = (words * _SPREAD >> _SHIFT).astype(np.intp)
     if (_WORDS.take(places, mode="clip") != words).any():
         return None
     return _CODES.take(places, mode="clip")
+
+
+def _alike(words: npt.NDArray[np.uint32], hom_ref: np.uint32) -> Codes | None:
+    """Codes of plain calls that are all phased, or all unphased as this call of REF is; None where they are not.
+
+    Beside that a call differs in the last bit of either allele, or it is `./.`.
+    """
+    differing = words ^ hom_ref
+    codes: Codes = (differing >> _SECOND).astype(np.uint8)
+    codes += differing.astype(np.uint8)
+    other = differing & _NO_ALLELE
+    if other.max():
+        missing = differing == _NO_CALL
+        if not np.array_equal(missing, other != 0):
+            return None
+        codes[missing] = 3
+    return codes
 
 
 def read_alleles(columns: bytes, samples: int, half_calls: HalfCalls) -> tuple[Alleles, Alleles]:
@@ -141,6 +162,9 @@ def _pairs() -> npt.NDArray[np.uint16]:
 
 _PAIRS = _pairs()
 
+_HOM_REFS = {call[1:2]: np.uint32(int.from_bytes(call, "little")) for call in (b"0/0\t", b"0|0\t")}
+_SECOND, _NO_ALLELE, _NO_CALL = np.uint32(16), ~np.uint32(0x0001_0001), np.uint32(0x001E_001E)
+"""Where the second allele begins, what no bit of `0` and `1` differs in, and what `.` differs in from `0`."""
 _SPREAD, _SHIFT = np.uint32(0x2CF7_C449), np.uint32(28)
 """Found by trial: the highest four bits of a word times the first differ between the ten plain calls."""
 

@@ -7,6 +7,7 @@ likely by half, which makes the test less conservative: Graffelman, Moreno, Stat
 Weir, Heredity 2016;116:558.
 """
 
+from collections.abc import Mapping
 from math import lgamma, log
 
 import numpy as np
@@ -192,7 +193,7 @@ def _many(people: Counts, rare: Counts, n_het: Counts, first: Counts, end: Count
     return found
 
 
-def hwe_of(variants: pa.RecordBatch, group: str = "") -> list[pa.Array]:
+def hwe_of(variants: Mapping[str, pa.Array], group: str = "") -> list[pa.Array]:
     """Exact p and mid-p of each variant: null on Y and MT, of which everyone has one copy at most, and where
     nobody (on X: no woman) was called. On X those count whose sex is recorded. The test is of the people whose
     counts are in the columns that end in `group`."""
@@ -205,6 +206,6 @@ def hwe_of(variants: pa.RecordBatch, group: str = "") -> list[pa.Array]:
     return [pa.array(p, mask=haploid | np.isnan(p)) for p in found]
 
 
-def _columns(batch: pa.RecordBatch, suffix: str) -> Counts:
+def _columns(batch: Mapping[str, pa.Array], suffix: str) -> Counts:
     names = (f"{name}{suffix}" for name in ("n_hom_ref", "n_het", "n_hom_alt"))
     return np.stack([batch[name].to_numpy() for name in names], axis=1)

@@ -2,12 +2,12 @@
 
 import logging
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 
 from pyspark import StorageLevel
-from pyspark.sql import DataFrame, SparkSession, Window
-from pyspark.sql import functions as sf
+from pyspark.sql import DataFrame, SparkSession
 
 from features.contract.errors import ConfigError, DataGateError
 from features.contract.paths import FileStat, Location
@@ -15,31 +15,36 @@ from features.contract.persons import PersonKeyer
 from features.contract.runs import Runs
 from features.contract.schemas import GENOTYPES, SAMPLES, VARIANTS, quarantine
 from features.contract.settings import GenomicsSettings, Settings
-from features.genomics.absent import (
-    check_nothing_refused,
-    contigs_by_block,
-    jointly_called,
-    with_reference_calls,
-)
+from features.genomics.absent import check_nothing_refused, contigs_by_block, jointly_called, reference_calls
+from features.genomics.accepted import Tally, accept, columns_of, find_doubles, of_kind, tally
 from features.genomics.accounts import check_reference, count_all, count_lines, tell_of_no_dosages
 from features.genomics.batch import Batch, open_batch
 from features.genomics.blocks import KEYS
-from features.genomics.candidates import PLACE, Work, candidates
+from features.genomics.candidates import SEALED_BYTES, Work, candidates
 from features.genomics.conformance.gate import check_strictly
 from features.genomics.counts import COUNTS
 from features.genomics.dosages import DOSED
-from features.genomics.earlier import DESCRIBED, Earlier, OutdatedError, check_order, file_stats, open_earlier
+from features.genomics.earlier import (
+    DESCRIBED,
+    Earlier,
+    OutdatedError,
+    beside,
+    check_order,
+    file_stats,
+    open_earlier,
+)
 from features.genomics.formats.files import GenomeFile, open_files
 from features.genomics.genes import Genes, open_genes
 from features.genomics.info import Fields, choose, kinds
-from features.genomics.joins import ONE, SEVERAL
-from features.genomics.measures import MEASURES, measures_by_sample
+from features.genomics.measures import MEASURES, measures_by_sample, no_summaries
 from features.genomics.packing import packed_size
 from features.genomics.reference import open_reference
-from features.genomics.roster import IDENTIFIER, NOBODY, Roster
-from features.genomics.samples import substitution, summarise_samples, sums_by_sample
+from features.genomics.roster import IDENTIFIER, Roster
+from features.genomics.samples import summarise_samples, sums_by_sample
+from features.genomics.statistics import describe_rows
 from features.genomics.summarise import summarise_variants
-from features.lake import Written, bounded_arrow_batches, broadcast_if_few, read_version, write_table
+from features.genomics.write import write_calls
+from features.lake import Written, bounded_arrow_batches, few_rows, files_of_tasks, read_version, write_table
 from features.quality import Balance, check, refused
 
 log = logging.getLogger("riskloom")
@@ -102,25 +107,29 @@ def _ingest(
     kinds_before = earlier.info if earlier else {}
     info = choose((file.header for file in opened), genomics.info, kinds_before)
     work = _work(raw, genomics, keyer, opened, batch, order, info)
-    parsed = candidates(spark, work).persist(StorageLevel.DISK_ONLY)
-    found = parsed.filter("measured is null")
-    doubles = _doubles(found, earlier).persist()
-    try:
-        balances = _balances(batch, found, doubles, work)
+    with ExitStack() as stack:
+        parsed = candidates(spark, work).persist(StorageLevel.DISK_ONLY)
+        stack.callback(parsed.unpersist)
+        tallies, may_have_doubles = tally(parsed)
+        stack.enter_context(bounded_arrow_batches(spark, max(SEALED_BYTES, _row_bytes(batch, genomics))))
+        doubles = None
+        if earlier or may_have_doubles:
+            doubles = find_doubles(parsed, earlier).persist()
+            stack.callback(doubles.unpersist)
+        balances = _balances(batch, tallies, doubles, work)
         check_nothing_refused(joint, batch.files_by_block(), balances)
-        accepted = _without(doubles, found.filter(_OF_SOMEONE))
+        accepted = accept(parsed, doubles)
         contigs = contigs_by_block(accepted, joint, earlier)
-        rows = with_reference_calls(accepted, contigs, batch.sexes, genomics.build, earlier)
-        with bounded_arrow_batches(spark, packed_size(max(batch.sizes.values()))):
-            # Without such rows Spark need not look for them.
-            measured = parsed.filter("measured is not null" if genomics.measures else "false")
-            refused_lines = _refused(spark, found, batch.roster)
-            tables = _write(spark, lake, genomics, batch, rows, measured, refused_lines)
-    finally:
-        doubles.unpersist()
-        parsed.unpersist()
+        filled = reference_calls(accepted, contigs, batch.sexes, genomics.build, earlier)
+        tables = _write(spark, lake, genomics, batch, parsed, tallies, accepted, filled)
     written = (read_version(spark, lake, t.path, tables[t.path]) for t in (VARIANTS, GENOTYPES, SAMPLES))
     return Written(tables, count_all(batch, balances, contigs, *written) | {"info": kinds_before | kinds(info)})
+
+
+def _row_bytes(batch: Batch, genomics: GenomicsSettings) -> int:
+    """Of the widest row of `genotypes`."""
+    people = max(batch.sizes.values())
+    return packed_size(people) + (2 * people if genomics.dosages else 0)
 
 
 def _work(
@@ -138,16 +147,18 @@ def _work(
     return Work(parts, batch.roster.columns, order, info, batch.sexes, reference, genes, genomics)
 
 
-def _balances(batch: Batch, found: DataFrame, doubles: DataFrame, work: Work) -> dict[str, Balance]:
+def _balances(batch: Batch, tallies: Sequence[Tally], doubles: DataFrame | None, work: Work) -> dict[str, Balance]:
     """What became of the lines of all files, new and earlier, which had to be found sound."""
-    if batch.earlier:
-        known = doubles.filter("known").select("source_digest").distinct().collect()
-        check_order(batch.earlier, [row["source_digest"] for row in known], work.columns, work.order)
-    new = count_lines(found, doubles, list(work.columns))
+    order = {digest: work.order[digest] for digest in work.columns}
+    if batch.earlier and doubles:
+        known = {row["source"] for row in doubles.filter("known").select("source").distinct().collect()}
+        repeating = [digest for digest, number in order.items() if number in known]
+        check_order(batch.earlier, repeating, work.columns, work.order)
+    new = count_lines(tallies, doubles, order)
     check_reference(new, work.settings)
     balances = (batch.earlier.balances if batch.earlier else {}) | new
     check(balances)
-    tell_of_no_dosages(found, work.settings)
+    tell_of_no_dosages(tallies, work.settings)
     return balances
 
 
@@ -181,72 +192,53 @@ def _step(spark: SparkSession, files: Sequence[FileStat]) -> int:
     return min(max(wanted, SMALLEST_SPLIT), LARGEST_SPLIT)
 
 
-def _doubles(found: DataFrame, earlier: Earlier | None) -> DataFrame:
-    """The places of candidates whose variant came before in the same block, in a new file or an earlier one."""
-    order = Window.partitionBy("sample_block", "variant_key").orderBy(*PLACE)
-    narrow = found.filter(_OF_SOMEONE).select(*PLACE, "source_digest", "sample_block", "variant_key")
-    numbered = narrow.withColumn("number", sf.row_number().over(order))
-    if earlier:
-        known = earlier.genotypes.select("sample_block", "variant_key", sf.lit(True).alias("known"))
-        numbered = numbered.join(known, ["sample_block", "variant_key"], "left")
-        return numbered.filter("number > 1 or known").select(*PLACE, "source_digest", "known")
-    return numbered.filter("number > 1").select(*PLACE, "source_digest")
-
-
-_OF_SOMEONE = f"rule is null and sample_block != '{NOBODY}'"
-
-
-def _without(doubles: DataFrame, accepted: DataFrame) -> DataFrame:
-    """Few doubles are broadcast, so that the calls are not shuffled."""
-    number = doubles.count()
-    if number == 0:
-        return accepted
-    losers = broadcast_if_few(doubles.select(*PLACE), number)
-    return accepted.join(losers, list(PLACE), "left_anti")
-
-
 def _write(
     spark: SparkSession,
     lake: Location,
     genomics: GenomicsSettings,
     batch: Batch,
+    parsed: DataFrame,
+    tallies: Sequence[Tally],
     accepted: DataFrame,
-    measured: DataFrame,
-    refused_lines: DataFrame,
+    filled: DataFrame | None,
 ) -> dict[str, int]:
-    """The four tables and their new versions; samples are summarised beside the variants as written. What was
-    called and refused earlier stays, and where nobody and nothing that was called earlier is in the new rows, as
-    with another chromosome, so does what was summed up of earlier variants."""
+    """The four tables and their new versions; samples are summarised beside the calls and variants as written.
+    What was called and refused earlier stays, and where nobody and nothing that was called earlier is in the new
+    rows, as with another chromosome, so does what was summed up of earlier variants."""
     build, somatic, earlier = genomics.build, genomics.somatic, batch.earlier
-    counted = accepted.select(*DESCRIBED, *COUNTS, *DOSED, *MEASURES).coalesce(_few(spark))
-    called = accepted.select("variant_key", "sample_block", "calls", "sole_carrier")
-    sums = _sums(spark, batch, accepted, measured)
-    all_new = earlier is None or (not batch.new_blocks and earlier.has_none_of(accepted))
-    joins = ONE if len(batch.sizes) == 1 and all_new else SEVERAL
-    if earlier:
-        called = earlier.with_calls(called)
-        counted = counted if all_new else earlier.with_descriptions(earlier.with_calls(counted))
-    variants = summarise_variants(counted, joins, build, batch.by_sex(), somatic)
-    append = bool(earlier) and all_new
-    version = write_table(variants, lake, VARIANTS, reshape=not append, append=append)
-    written = read_version(spark, lake, VARIANTS.path, version)
-    people = batch.people(spark)
-    samples = summarise_samples(called, sums, written, people, batch.sizes, build, somatic)
-    rows = accepted.select(GENOTYPES.schema.names)
-    return {
-        VARIANTS.path: version,
-        SAMPLES.path: write_table(samples, lake, SAMPLES, reshape=True),
-        GENOTYPES.path: write_table(rows, lake, GENOTYPES, reshape=not earlier, append=bool(earlier)),
-        quarantine(JOB).path: write_table(refused_lines, lake, quarantine(JOB), append=bool(earlier)),
-    }
+    people, before, group = batch.by_sex(), earlier.samples if earlier else None, None if somatic else ""
+    refused_any = any(tally.rule for tally in tallies)
+    refused_lines = _write_refused(spark, lake, parsed if refused_any else None, batch.roster, bool(earlier))
+    keys = columns_of(accepted, ("variant_key",))
+    keys = keys if filled is None else beside(keys, filled)
+    all_new = earlier is None or (not batch.new_blocks and earlier.has_none_of(keys))
+    append = {GENOTYPES.path: bool(earlier), VARIANTS.path: bool(earlier) and all_new}
+    one_row_each = all_new and len(batch.sizes) == 1
+    by_tasks = append if one_row_each else {GENOTYPES.path: bool(earlier)}
+    few, describe = accepted.coalesce(_few(spark)), partial(describe_rows, build, people, group)
+    with write_calls(few, filled, batch.sexes, lake, by_tasks, describe) as (tables, sums):
+        if not one_row_each:
+            variants = summarise_variants(_counted(few, filled, earlier, all_new), build, people, group)
+            beside_earlier = append[VARIANTS.path]
+            tables[VARIANTS.path] = write_table(
+                variants, lake, VARIANTS, reshape=not beside_earlier, append=beside_earlier
+            )
+        called, described = (read_version(spark, lake, t.path, tables[t.path]) for t in (GENOTYPES, VARIANTS))
+        every = sums_by_sample(sums, before)
+        if genomics.measures:
+            every = every.join(measures_by_sample(of_kind(parsed, "measured"), before), KEYS, "left")
+        else:
+            every = every.withColumns(no_summaries())
+        samples = summarise_samples(called, described, every, batch.people(spark), batch.sizes, build, somatic)
+        tables[SAMPLES.path] = write_table(samples, lake, SAMPLES, reshape=True)
+    return tables | {quarantine(JOB).path: refused_lines}
 
 
-def _sums(spark: SparkSession, batch: Batch, accepted: DataFrame, measured: DataFrame) -> DataFrame:
-    """Sums of each sample, new rows beside what was summed earlier; in few tasks, for each gives all samples."""
-    before = batch.earlier.samples if batch.earlier else None
-    calls = accepted.select("sample_block", "calls", "region", substitution().alias("substitution"))
-    sums = sums_by_sample(calls.coalesce(_few(spark)), batch.sexes, before)
-    return sums.join(measures_by_sample(measured, before), KEYS, "left")
+def _counted(accepted: DataFrame, filled: DataFrame | None, earlier: Earlier | None, all_new: bool) -> DataFrame:
+    """What new rows say of their variants, and earlier ones where they tell of the same or of other people."""
+    found = columns_of(accepted, (*DESCRIBED, *COUNTS, *DOSED, *MEASURES))
+    found = found if filled is None else beside(found, filled)
+    return found if earlier is None or all_new else earlier.with_descriptions(earlier.with_calls(found))
 
 
 def _few(spark: SparkSession) -> int:
@@ -254,9 +246,15 @@ def _few(spark: SparkSession) -> int:
     return max(spark.sparkContext.defaultParallelism, int(spark.conf.get("spark.sql.shuffle.partitions") or 1))
 
 
-def _refused(spark: SparkSession, found: DataFrame, roster: Roster) -> DataFrame:
-    """Refused lines, and the places in the headers of refused sample names."""
-    lines = found.filter("rule is not null").select("source_digest", "location", "rule")
+def _write_refused(
+    spark: SparkSession, lake: Location, parsed: DataFrame | None, roster: Roster, append: bool
+) -> int:
+    """Refused lines, if any were `parsed`, and the places in the headers of refused sample names."""
+    table = quarantine(JOB)
+    if parsed is None and not roster.refused:
+        with files_of_tasks(lake, table, append) as none:
+            return none.commit(())
     names = [(digest, location, IDENTIFIER) for digest, location in roster.refused]
-    headers = spark.createDataFrame(names, "source_digest string, location string, rule string")
-    return refused(lines.unionByName(headers) if names else lines, JOB)
+    found = few_rows(spark, names, source_digest="string", location="string", rule="string")
+    found = found if parsed is None else of_kind(parsed, "refused").unionByName(found)
+    return write_table(refused(found, JOB), lake, table, reshape=not append, append=append)

@@ -16,7 +16,6 @@ from pyspark.sql.pandas.types import from_arrow_schema
 
 from features.contract.schemas import SAMPLES
 from features.genomics.blocks import KEYS, of_samples
-from features.genomics.joins import SEVERAL, Joins
 from features.genomics.numbers import Floats, WrongNumberError
 from features.genomics.packing import Codes
 
@@ -104,13 +103,13 @@ def as_columns(sums: Counts) -> list[pa.Array]:
     return [pa.array(numbers[name], mask=numbers[f"{name.partition('_')[0]}_n"] == 0) for name in MEASURES]
 
 
-def join_measures(joins: Joins) -> list[Column]:
-    """MEASURES of the rows that are joined."""
-    by_end = {"min": joins.least, "max": joins.greatest}
-    return [by_end.get(name.rpartition("_")[2], joins.total)(sf.col(name)).alias(name) for name in MEASURES]
+def sum_of_rows() -> list[Column]:
+    """MEASURES of all rows of a group."""
+    by_end = {"min": sf.min, "max": sf.max}
+    return [by_end.get(name.rpartition("_")[2], sf.sum)(name).alias(name) for name in MEASURES]
 
 
-def summaries(batch: pa.RecordBatch) -> dict[str, pa.StructArray]:
+def summaries(batch: Mapping[str, pa.Array] | pa.RecordBatch) -> dict[str, pa.StructArray]:
     """`dp`, `gq` and `het_reads` of `variants` and `samples` from MEASURES; null where none is told."""
     told = {name: batch[name].fill_null(0).to_numpy() for name in MEASURES}
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -146,7 +145,13 @@ def measures_by_sample(measured: DataFrame, before: DataFrame | None) -> DataFra
     rows = measured.mapInArrow(_unpacked, f"sample_block string, sample_index int, {ddl}")
     if before is not None:
         rows = rows.unionByName(before.select(*KEYS, *_parts_of_summaries()))
-    return rows.groupBy(KEYS).agg(*join_measures(SEVERAL)).mapInArrow(_summed_up, from_arrow_schema(_SUMMARIES))
+    return rows.groupBy(KEYS).agg(*sum_of_rows()).mapInArrow(_summed_up, from_arrow_schema(_SUMMARIES))
+
+
+def no_summaries() -> dict[str, Column]:
+    """`summaries` where nothing is measured."""
+    columns = from_arrow_schema(_SUMMARIES).fields[len(KEYS) :]
+    return {own.name: sf.lit(None).cast(own.dataType) for own in columns}
 
 
 def _summed_up(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import pyarrow as pa
 from pyspark import StorageLevel
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -38,13 +37,12 @@ from features.genomics.blocks import (
 from features.genomics.counts import COUNTS, SEXES, count_calls, members
 from features.genomics.current import check_made
 from features.genomics.dosages import DOSED, sum_dosages
-from features.genomics.joins import ONE, SEVERAL
 from features.genomics.sample_table import read_values
-from features.genomics.samples import call_rate, sums_by_sample
+from features.genomics.samples import call_rate, count_regions, sum_calls, sums_by_sample
 from features.genomics.sexes import Sexes
 from features.genomics.statistics import with_statistics
-from features.genomics.summarise import place_of_key, region_of, sums_of_dosages
-from features.lake import Written, bounded_arrow_batches, broadcast_if_few, read_table, write_table
+from features.genomics.summarise import place_of_key, region_of, sums_of_calls
+from features.lake import Written, bounded_arrow_batches, broadcast_if_few, few_rows, read_table, write_table
 
 log = logging.getLogger("riskloom")
 SECTION = "genomics.quality"
@@ -139,8 +137,9 @@ def _judge_samples(
         calls = placed.select(
             "sample_block", "calls", region_of(build).alias("region"), sf.lit(0).alias("substitution")
         )
-        sums = sums_by_sample(calls.coalesce(samples.sparkSession.sparkContext.defaultParallelism), sexes)
-        rate = call_rate(variants.filter(~failed), build)
+        few = calls.coalesce(samples.sparkSession.sparkContext.defaultParallelism)
+        sums = sums_by_sample(sum_calls(few, sexes))
+        rate = call_rate(count_regions(variants.filter(~failed), build))
         judged = samples.drop("n_called").join(sums.select(*KEYS, "n_called"), KEYS, "left")
         samples = judged.fillna(0, subset=["n_called"]).withColumn("call_rate", rate)
     return samples.withColumn("rule", sf.when(sf.col("call_rate") < minimum, SAMPLE_CALL_RATE))
@@ -154,8 +153,8 @@ def _group(
         return None
     section, wanted = f"{SECTION}.hwe_group", limits.hwe_group
     found = read_values(raw, wanted, wanted.column, section, keyer)
-    people = pd.DataFrame({"person_key": [key for key, value in found.items() if value in wanted.values]})
-    listed = samples.sparkSession.createDataFrame(people, "person_key string").withColumn("listed", sf.lit(True))
+    people = [(key,) for key, value in found.items() if value in wanted.values]
+    listed = few_rows(samples.sparkSession, people, person_key="string").withColumn("listed", sf.lit(True))
     marked = samples.join(listed, "person_key", "left")
     of_group = flags_by_block(marked, sf.col("listed"))
     group = {block: of_group[block] & kept[block] for block in kept}
@@ -187,9 +186,10 @@ def _judge_variants(
         names += [f"{name}{GROUP}" for name in COUNTS]
     everyone = group is None and all(mask.all() for mask in kept.values())
     counts = genotypes if everyone else genotypes.mapInArrow(_Recount(masks, names), _ddl(names))
-    joins = ONE if len(masks) == 1 else SEVERAL
-    sums = [*(joins.total(sf.col(name)).alias(name) for name in names), *sums_of_dosages(joins)]
-    summed = joins.group(counts, sums)
+    if len(masks) == 1:
+        summed = counts.select("variant_key", *names, *DOSED)
+    else:
+        summed = counts.groupBy("variant_key").agg(*sums_of_calls(names))
     placed = variants.select(*DESCRIBED).join(summed, "variant_key").withColumn("region", region_of(build))
     return with_statistics(placed, people, "" if group is None else GROUP).withColumns(_broken(limits))
 
@@ -296,14 +296,15 @@ def _write(
         (number, step.unit, step.rule, step.minimum, step.entered, step.excluded, step.remained)
         for number, step in enumerate(steps, start=1)
     ]
-    schema = "step int, unit string, rule string, minimum double, entered bigint, excluded bigint, remained bigint"
+    whole = dict.fromkeys(("entered", "excluded", "remained"), "bigint")
+    attrition = few_rows(spark, rows, step="int", unit="string", rule="string", minimum="double", **whole)
     lost_samples = samples.withColumn("value", sf.col("call_rate"))
     excluded = lost_samples.unionByName(variants, allowMissingColumns=True).filter("rule is not null")
     frames = [
         (QC_VARIANTS, variants.filter("rule is null")),
         (QC_SAMPLES, samples.filter("rule is null")),
         (QC_EXCLUDED, excluded),
-        (QC_ATTRITION, spark.createDataFrame(rows, schema).coalesce(1).sortWithinPartitions("step")),
+        (QC_ATTRITION, attrition.coalesce(1).sortWithinPartitions("step")),
     ]
     return {
         table.path: write_table(frame.select(table.schema.names), lake, table, reshape=True)

@@ -5,13 +5,15 @@ Heterozygous and homozygous calls are counted where the sample has two copies, a
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as sf
+from pyspark.sql.pandas.types import from_arrow_schema
 
 from features.contract.schemas import SAMPLES
 from features.genomics.blocks import KEYS, batches_by_block, of_samples, packed_rows
@@ -22,8 +24,12 @@ from features.genomics.sexes import Sexes, copies
 from features.genomics.summarise import region_of
 
 SUMS = ("n_called", "n_het", "n_hom_alt", "n_het_haploid", "n_transitions", "n_transversions")
+PARTIAL = pa.schema([("sample_block", pa.string()), ("sums", pa.binary())])
+"""SUMS of the samples of a block over some of its rows, (6, samples)."""
 LARGEST_FEMALE_F, SMALLEST_MALE_F = 0.2, 0.8
 """As in `plink1.9 --check-sex`; between them the sex is unknown."""
+_KINDS = 3
+"""Of substitutions."""
 _CODES_AT_ONCE, _ROWS_AT_ONCE = 1 << 18, 255
 """What a core's cache holds; and so many rows that a byte can count them."""
 
@@ -32,75 +38,83 @@ Floats = npt.NDArray[np.float64]
 
 
 def summarise_samples(
-    rows: DataFrame,
-    sums: DataFrame,
+    genotypes: DataFrame,
     variants: DataFrame,
+    sums: DataFrame,
     people: DataFrame,
     sizes: Mapping[str, int],
     build: str,
     somatic: bool,
 ) -> DataFrame:
-    """The `samples` table. `rows` has `variant_key, sample_block, calls, sole_carrier` for each variant and block,
-    which is of so many samples (`sizes`); `sums` KEYS, SUMS and what was measured; `people` KEYS, `person_key` and
-    `sex`; `variants` is the table.
+    """The `samples` table. `genotypes` and `variants` are the tables, blocks of so many samples (`sizes`); `sums`
+    has KEYS, SUMS and what was measured; `people` KEYS, `person_key` and `sex`.
 
     A variant without a row in the sample's block is missing there.
     """
-    joined = people.join(sums, KEYS, "left").join(_singletons(rows, variants), KEYS, "left")
-    joined = joined.join(_inbreeding(rows, variants, sizes, build), KEYS, "left").fillna(
-        0, subset=[*SUMS, "n_singletons"]
-    )
+    regions = count_regions(variants, build)
+    joined = people.join(sums, KEYS, "left").join(_singletons(genotypes, variants), KEYS, "left")
+    joined = joined.fillna(0, subset=[*SUMS, "n_singletons"])
+    if regions[Region.X]:
+        joined = joined.join(_inbreeding(genotypes, variants, sizes, build), KEYS, "left")
+    else:
+        joined = joined.withColumn("x_inbreeding", sf.lit(None).cast("double"))
     # A tumour's calls on X are what it acquired, and tell no sex.
     f = sf.lit(None).cast("double") if somatic else sf.col("x_inbreeding")
     told = sf.when(f < LARGEST_FEMALE_F, "female").when(f > SMALLEST_MALE_F, "male").otherwise("unknown")
-    return joined.withColumns(
-        {"call_rate": call_rate(variants, build), "sex_imputed": told, "x_inbreeding": f}
-    ).select(SAMPLES.schema.names)
+    return joined.withColumns({"call_rate": call_rate(regions), "sex_imputed": told, "x_inbreeding": f}).select(
+        SAMPLES.schema.names
+    )
 
 
-def sums_by_sample(calls: DataFrame, sexes: Mapping[str, Sexes], before: DataFrame | None = None) -> DataFrame:
-    """KEYS and SUMS of every sample; `calls` has `sample_block, calls, region, substitution`. A task gives one row
-    per sample, so tasks should be few. What was summed `before`, of other calls, is added."""
+def sum_calls(calls: DataFrame, sexes: Mapping[str, Sexes]) -> DataFrame:
+    """PARTIAL sums; `calls` has `sample_block, calls, region, substitution`. A task gives one row per block, of
+    all its samples, so tasks should be few."""
+    return calls.mapInArrow(partial(_sum, dict(sexes)), from_arrow_schema(PARTIAL))
+
+
+def sums_by_sample(partial_sums: DataFrame, before: DataFrame | None = None) -> DataFrame:
+    """KEYS and SUMS of every sample, from PARTIAL ones. What was summed `before`, of other calls, is added."""
     ddl = ", ".join(f"{name} bigint" for name in SUMS)
-    partial = calls.mapInArrow(_Sums(dict(sexes)), f"sample_block string, sample_index int, {ddl}")
-    every = partial if before is None else partial.unionByName(before.select(partial.columns))
+    rows = partial_sums.select(PARTIAL.names).mapInArrow(
+        _by_sample, f"sample_block string, sample_index int, {ddl}"
+    )
+    every = rows if before is None else rows.unionByName(before.select(rows.columns))
     return every.groupBy(KEYS).agg(*(sf.sum(name).alias(name) for name in SUMS))
 
 
-def call_rate(variants: DataFrame, build: str) -> Column:
-    """From `n_called` and `sex`: the share of these variants that was called, of those on Y in men alone."""
-    regions = variants.select(region_of(build).alias("region")).groupBy("region").count().collect()
-    by_region = {row["region"]: row["count"] for row in regions}
-    on_y = by_region.pop(Region.Y, 0)
-    n = sf.lit(sum(by_region.values())) + sf.when(sf.col("sex") == "male", on_y).otherwise(0)
+def count_regions(variants: DataFrame, build: str) -> dict[Region, int]:
+    """How many of these variants are where."""
+    rows = variants.select(region_of(build).alias("region")).groupBy("region").count().collect()
+    return dict.fromkeys(Region, 0) | {Region(row["region"]): row["count"] for row in rows}
+
+
+def call_rate(regions: Mapping[Region, int]) -> Column:
+    """From `n_called` and `sex`: the share of so many variants that was called, of those on Y in men alone."""
+    on_y = regions[Region.Y]
+    n = sf.lit(sum(regions.values()) - on_y) + sf.when(sf.col("sex") == "male", on_y).otherwise(0)
     return sf.when(n > 0, sf.col("n_called") / n).otherwise(0.0)
 
 
-def substitution() -> Column:
-    """1 for a transition, 2 for a transversion, 0 for what is no single base for another."""
-    pair = sf.concat(sf.col("ref"), sf.col("alt"))
-    single = pair.rlike("^[ACGT]{2}$")
-    return sf.when(pair.isin("AG", "GA", "CT", "TC"), 1).when(single, 2).otherwise(0)
-
-
-def _singletons(rows: DataFrame, variants: DataFrame) -> DataFrame:
+def _singletons(genotypes: DataFrame, variants: DataFrame) -> DataFrame:
     """How many variants only this sample carries, in one copy: alone in its block, confirmed over all."""
     carriers = sf.col("n_het") - sf.col("n_het_haploid") + sf.col("n_hom_alt")
     alone = variants.filter(carriers == 1).select("variant_key")
-    found = rows.filter(sf.col("sole_carrier").isNotNull()).select(
+    found = genotypes.filter(sf.col("sole_carrier").isNotNull()).select(
         "variant_key", "sample_block", sf.col("sole_carrier").alias("sample_index")
     )
     return found.join(alone, "variant_key").groupBy(KEYS).agg(sf.count("*").alias("n_singletons"))
 
 
-def _inbreeding(rows: DataFrame, variants: DataFrame, sizes: Mapping[str, int], build: str) -> DataFrame:
+def _inbreeding(genotypes: DataFrame, variants: DataFrame, sizes: Mapping[str, int], build: str) -> DataFrame:
     """KEYS and `x_inbreeding`, F = (O - E) / (N - E) over N calls on X, O of them homozygous, E expected so
     (https://www.cog-genomics.org/plink/1.9/basic_stats#check_sex); null without a call that tells anything."""
     het_free = sf.col("allele_count") - sf.col("n_het_haploid") / 2
     p = het_free / (sf.col("allele_number") - sf.col("n_het_haploid"))
     on_x = variants.filter(region_of(build) == Region.X)
     told = on_x.select("variant_key", (1 - 2 * p * (1 - p)).alias("expected")).filter("expected < 1")
-    some = rows.filter(sf.col("variant_key").startswith(f"{build}:X:"))  # so that Spark need not read all calls
+    some = genotypes.filter(
+        sf.col("variant_key").startswith(f"{build}:X:")
+    )  # so that Spark need not read all calls
     calls = in_buckets(some.select("variant_key", "sample_block", "calls").join(told, "variant_key"))
     partial = calls.mapInArrow(
         _Homozygosity(dict(sizes)), "sample_block string, sample_index int, n bigint, o bigint, e double"
@@ -110,22 +124,44 @@ def _inbreeding(rows: DataFrame, variants: DataFrame, sizes: Mapping[str, int], 
     return sums.select(*KEYS, sf.when(sf.col("n") > sf.col("e"), f).alias("x_inbreeding"))
 
 
-@dataclass(frozen=True)
-class _Sums:
-    """The function that each task runs: packed rows in; SUMS, one row per sample of a block, out."""
+@dataclass(slots=True)
+class SampleSums:
+    """SUMS of the samples of blocks, over the rows that were added."""
 
-    sexes: dict[str, Sexes]
+    sexes: Mapping[str, Sexes]
+    sums: dict[str, Counts] = field(default_factory=dict)
 
-    def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        sums = {block: np.zeros((len(SUMS), len(sexes)), np.int64) for block, sexes in self.sexes.items()}
-        for block, batch in batches_by_block(batches):
-            regions, substitutions = batch["region"].to_numpy(), batch["substitution"].to_numpy()
-            for place in Region:
-                for kind in (0, 1, 2):
-                    chosen = batch["calls"].filter(pa.array((regions == place) & (substitutions == kind)))
-                    sums[block] += count_by_sample(chosen, self.sexes[block], place, kind)
-        for block, found in sums.items():
-            yield of_samples(block, SUMS, found)
+    def add(self, rows: pa.RecordBatch) -> None:
+        """`sample_block, calls, region, substitution`."""
+        for block, batch in batches_by_block([rows]):
+            sexes = self.sexes[block]
+            sums = self.sums.setdefault(block, np.zeros((len(SUMS), len(sexes)), np.int64))
+            groups = batch["region"].to_numpy() * _KINDS + batch["substitution"].to_numpy()
+            for group in np.flatnonzero(np.bincount(groups)):
+                place, kind = divmod(int(group), _KINDS)
+                chosen = batch["calls"].filter(pa.array(groups == group))
+                sums += count_by_sample(chosen, sexes, Region(place), kind)
+
+    def partial(self) -> pa.RecordBatch:
+        """PARTIAL rows."""
+        blocks = pa.array(self.sums, pa.string())
+        return pa.RecordBatch.from_arrays(
+            [blocks, pa.array(map(bytes, self.sums.values()), pa.binary())], schema=PARTIAL
+        )
+
+
+def _sum(sexes: dict[str, Sexes], batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    found = SampleSums(sexes)
+    for rows in batches:
+        found.add(rows)
+    yield found.partial()
+
+
+def _by_sample(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        for block, stored in zip(batch["sample_block"], batch["sums"], strict=True):
+            sums = np.frombuffer(stored.as_buffer(), np.int64).reshape(len(SUMS), -1)
+            yield of_samples(block.as_py(), SUMS, sums)
 
 
 def count_by_sample(calls: pa.Array, sexes: Sexes, place: Region, substitution: int) -> Counts:

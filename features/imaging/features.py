@@ -10,6 +10,7 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as sf
 
 from features.contract.settings import ImagingFeatures
+from features.lake import few_rows
 
 SLICE = pa.schema([("person_key", pa.string()), ("channel", pa.int32()), ("slice", pa.binary())])
 PICTURE = pa.schema([("person_key", pa.string()), ("x_imaging", pa.binary())])
@@ -27,7 +28,7 @@ def choose_slices(index: DataFrame, series: DataFrame, images: DataFrame, featur
     images the one in place n // 2 by instance number. No pixel is read.
     """
     names = [channel.series_description for channel in features.channels]
-    channels = index.sparkSession.createDataFrame(list(enumerate(names)), "channel int, series_description string")
+    channels = few_rows(index.sparkSession, enumerate(names), channel="int", series_description="string")
     taken = series.select("person_key", "series_key", "series_description", "time")
     candidates = index.join(taken, "person_key").join(sf.broadcast(channels), "series_description")
     after = sf.col("time") > sf.col("index_time")

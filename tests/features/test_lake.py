@@ -14,11 +14,13 @@ from pyspark.sql import SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from features import lake as lake_module
+from features import task_files as task_files_module
 from features.contract.errors import ClusterError, DataGateError
 from features.contract.paths import Location
 from features.contract.runs import Run, Runs, open_delta
 from features.contract.schemas import VARIANTS, Table, _schema
 from features.lake import data_files, files_of_tasks, read_table, read_version, write_table
+from features.task_files import task_files
 
 CHECKS = {"a_is_there": "length(a) > 0"}
 ONE = Table("t", _schema(("a", pa.string())), CHECKS)
@@ -101,7 +103,51 @@ def test_files_of_tasks_are_a_table_once_they_are_named(spark: SparkSession, lak
         (others.folder / "x.parquet").write_bytes(b"half")
         raise RuntimeError
     assert not others.folder.exists()
-    with pytest.raises(AssertionError, match="CHECKs"), files_of_tasks(lake, ONE):
+
+
+def test_files_of_tasks_stand_beside_those_before_where_they_are_appended(
+    spark: SparkSession, lake: Location, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And each is bounded, as are its row groups."""
+    table = Table("t", _schema(("a", pa.int64())))
+    write_table(spark.createDataFrame([(-1,)], "a bigint"), lake, table)
+    monkeypatch.setattr(task_files_module, "GROUP_BYTES", 100 * 8)
+    monkeypatch.setattr(task_files_module, "FILE_BYTES", 300 * 8)
+    with files_of_tasks(lake, table, append=True) as files:
+        with task_files(files.folder, table, {}) as rows:
+            for start in range(0, 1000, 50):
+                rows.write(pa.table({"a": range(start, start + 50)}))
+        version = files.commit(rows.names)
+    assert sorted(row["a"] for row in read_version(spark, lake, "t", version).collect()) == list(range(-1, 1000))
+    found = [pq.read_metadata((files.folder / name).path) for name in rows.names]
+    assert [own.num_rows for own in found] == [300, 300, 300, 100]
+    assert {own.row_group(group).num_rows for own in found for group in range(own.num_row_groups)} == {100}
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ({"a": None, "b": 1}, "t: NOT_NULL: a"),
+        ({"a": 7, "b": 5}, "t: CHECK in_order: a <= b"),
+        ({"a": 7, "b": None}, "t: CHECK in_order: a <= b"),
+    ],
+)
+def test_a_task_writes_no_row_that_breaks_a_rule_of_the_table(
+    lake: Location, row: dict[str, int | None], told: str
+) -> None:
+    table = Table("t", _schema(("a", pa.int64()), ("b", pa.int64(), True)), {"in_order": "a <= b"})
+    loose = pa.schema([own.with_nullable(True) for own in table.schema])
+    (lake / "below").filesystem.makedirs((lake / "below").path)
+    with task_files(lake / "below", table, {}) as rows:
+        rows.write(pa.Table.from_pylist([{"a": 1, "b": 1}], loose))
+        rows.write(pa.Table.from_pylist([{"a": 1, "b": 1}, row], loose))
+        with pytest.raises(ValueError, match=f"^{told}$"):
+            rows.flush()
+    assert rows.names == []
+
+
+def test_tasks_write_no_table_with_a_rule_that_pandas_may_read_otherwise(lake: Location) -> None:
+    with pytest.raises(AssertionError, match="CHECK"), task_files(lake / "below", ONE, {}):
         pass
 
 

@@ -127,7 +127,7 @@ def _clean(
     provisional = "PR" in info.split(";") if record.provisional is None else record.provisional
     is_turned = provisional and alts == 1 and _is_turned(site, layout)
     if is_turned:
-        site = replace(site, ref=site.alts[0], alts=[site.ref.upper()])
+        site = site._replace(ref=site.alts[0], alts=[site.ref.upper()])
     check_site(site, layout)
     if alts > _MOST_ALTS:
         raise RefusedLineError(Rule.ALLELE)

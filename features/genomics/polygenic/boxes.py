@@ -17,7 +17,8 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 from pyspark.sql.pandas.types import from_arrow_schema
 
-from features.genomics.columns import each
+from features.genomics.columns import at_least, each
+from features.genomics.sealed import seal, unseal
 
 SEALED = pa.schema([("box", pa.int32()), ("kind", pa.string()), ("rows", pa.binary())])
 MOST_ROWS = 4096
@@ -41,7 +42,7 @@ def unsealed(found: DataFrame, kind: str, schema: pa.Schema) -> DataFrame:
     def rows(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             for value in batch["rows"]:
-                yield _unseal(value, schema)
+                yield unseal(value, schema)
 
     return found.filter(found["kind"] == kind).select("rows").mapInArrow(rows, from_arrow_schema(schema))
 
@@ -63,22 +64,10 @@ def in_boxes(frame: DataFrame, kind: str, boxes: int) -> DataFrame:
     """SEALED rows of a frame that has `contig, position`."""
 
     def rows(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for several in _at_least(_AT_ONCE, batches):
-            yield from boxed(several, kind, boxes)
+        for several in at_least(_AT_ONCE, batches):
+            yield from boxed(pa.concat_batches(several), kind, boxes)
 
     return frame.mapInArrow(rows, from_arrow_schema(SEALED))
-
-
-def _at_least(rows: int, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Batches put together to such of so many rows, but for the last."""
-    held: list[pa.RecordBatch] = []
-    for batch in batches:
-        held.append(batch)
-        if sum(map(len, held)) >= rows:
-            yield pa.concat_batches(held)
-            held = []
-    if held:
-        yield pa.concat_batches(held)
 
 
 def by_box(
@@ -95,7 +84,7 @@ def by_box(
         for box, group in groupby(values, key=lambda value: value[0].as_py()):
             found: dict[str, list[pa.RecordBatch]] = {kind: [] for kind in schemas}
             for _, kind, rows in group:
-                found[kind.as_py()].append(_unseal(rows, schemas[kind.as_py()]))
+                found[kind.as_py()].append(unseal(rows, schemas[kind.as_py()]))
             yield box, {kind: pa.Table.from_batches(own, schemas[kind]) for kind, own in found.items()}
 
     together = reduce(DataFrame.unionByName, frames).repartition("box").sortWithinPartitions("box")
@@ -111,10 +100,6 @@ def _boxes(rows: pa.RecordBatch, boxes: int) -> npt.NDArray[np.int64]:
 
 
 def _sealed(boxes: Iterable[int], kind: str, batches: list[pa.RecordBatch]) -> pa.RecordBatch:
-    rows = [batch.serialize().to_pybytes() for batch in batches]
+    rows = [seal(batch) for batch in batches]
     columns = [pa.array(boxes, pa.int32()), pa.repeat(kind, len(rows)), pa.array(rows, pa.binary())]
     return pa.RecordBatch.from_arrays(columns, schema=SEALED)
-
-
-def _unseal(value: pa.BinaryScalar, schema: pa.Schema) -> pa.RecordBatch:
-    return pa.ipc.read_record_batch(value.as_buffer(), schema)

@@ -1,8 +1,6 @@
 """Scoring files and variants to what became of each line, and what the scores weigh at each variant."""
 
-import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
 
@@ -21,6 +18,7 @@ from features.genomics.polygenic.boxes import SEALED, boxed, by_box, in_boxes, s
 from features.genomics.polygenic.match import KINDS, NONE, Matches, Sites, match_lines, sites_of
 from features.genomics.polygenic.scoring_file import ScoringFile, parse
 from features.genomics.polygenic.weigh import WEIGHED, means, weigh, weighed_rows, with_means
+from features.task_files import task_files
 
 COUNTS = pa.schema(
     [
@@ -110,25 +108,20 @@ class _Judge:
     folder: Location
 
     def __call__(self, boxes: Iterable[tuple[int, dict[str, pa.Table]]]) -> Iterator[pa.RecordBatch]:
-        name = f"{uuid.uuid4().hex}.parquet"
-        with ExitStack() as stack:
-            log = None
+        with task_files(self.folder, SCORE_MATCHES, _PARQUET) as log:
             for box, rows in boxes:
                 if not len(rows["lines"]):
                     continue
-                if log is None:
-                    stream = stack.enter_context((self.folder / name).open("wb"))
-                    log = stack.enter_context(pq.ParquetWriter(stream, SCORE_MATCHES.schema, **_PARQUET))
                 told, parts = judge_box(box, rows, self.names, self.keep_ambiguous)
-                log.write_table(told)
+                log.write(told)
                 weighed = parts.pop("weighed")
                 for batch in weighed.to_batches(max(1, _AT_ONCE * len(weighed) // max(1, weighed.nbytes))):
                     yield _judged(batch)
                 for kind, found in parts.items():
                     if len(found):
                         yield _judged(sealed(box, kind, found))
-        if log is not None:
-            yield _judged(sealed(0, "files", pa.table({"name": [name]}, FILES)))
+        if log.names:
+            yield _judged(sealed(0, "files", pa.table({"name": log.names}, FILES)))
 
 
 def _judged(rows: pa.RecordBatch) -> pa.RecordBatch:

@@ -25,7 +25,7 @@ from features.genomics.contigs import Region, region
 from features.genomics.polygenic.sums import sum_scores
 from features.genomics.polygenic.weigh import ENTRY, WEIGHED, with_means
 from features.genomics.sexes import Sexes
-from features.lake import broadcast_if_few
+from features.lake import broadcast_if_few, few_rows
 
 log = logging.getLogger("riskloom")
 OWN_SCORE = "own_score"
@@ -160,7 +160,5 @@ def _weighed(weights: pa.Table, genomes: Genomes) -> DataFrame:
     rows = [(key, entries[own.index].tobytes()) for key, own in told.groupby("variant_key")]
     spark = genomes.variants.sparkSession
     known = with_means(genomes.variants, genomes.build)
-    found = known.join(
-        sf.broadcast(spark.createDataFrame(rows, "variant_key string, entries binary")), "variant_key"
-    )
+    found = known.join(sf.broadcast(few_rows(spark, rows, variant_key="string", entries="binary")), "variant_key")
     return found.select(WEIGHED.names)

@@ -30,7 +30,7 @@ from features.genomics.polygenic.weigh import ENTRY, WEIGHED
 from features.genomics.quality_control import check_current
 from features.genomics.sexes import Sex, Sexes
 from features.genomics.structure.ancestry import check_current as check_ancestry
-from features.lake import Written, bounded_arrow_batches, files_of_tasks, read_table, write_table
+from features.lake import Written, bounded_arrow_batches, few_rows, files_of_tasks, read_table, write_table
 
 log = logging.getLogger("riskloom")
 
@@ -196,7 +196,7 @@ def _totals(
         for sex in Sex
         for place, number in enumerate(numbers)
     ]
-    base = sf.broadcast(spark.createDataFrame(rows, "sex string, place int, score string, base double"))
+    base = sf.broadcast(few_rows(spark, rows, sex="string", place="int", score="string", base="double"))
     people = samples.join(sums, ["sample_block", "sample_index"], "left").join(base, "sex")
     own = sf.coalesce(sf.col("sums")[sf.col("place")], sf.lit(0.0))
     return people.select("person_key", "score", (sf.col("base") + own).alias("total"))

@@ -17,7 +17,7 @@ import pytest
 from features.contract.errors import DataGateError
 from features.contract.persons import PersonKeyer
 from features.contract.settings import GenomicsSettings
-from features.genomics.clean import Layout
+from features.genomics.clean import Layout, Variant
 from features.genomics.dosages import COPY, in_alts
 from features.genomics.sexes import Sex
 from tests.features.genomics import imputed
@@ -450,8 +450,12 @@ def test_a_bgen_without_samples_lists_sites(raw: Path, keyer: PersonKeyer) -> No
     writer = Writer(0, 8, 1)
     writer.variants = [bytes.fromhex("0000 0000 0100 31 05000000 0200 01000000 61 01000000 63 00000000")]
     writer.write(raw / "a.bgen")
-    (row,) = rows(keyer, [raw / "a.bgen"], genomics=GENOMICS)
-    assert (row["variant_key"], row["rsid"], row["calls"]) == ("GRCh37:1:5:A:C", None, None)
+    (file,) = opened(keyer, [raw / "a.bgen"])
+    layout = Layout(build="GRCh37", samples=0, keep=None, gene_field=None, consequence_field=None)
+    ((_, (variant,)),) = [record for part in file.parts for record in part.records(layout)]
+    assert isinstance(variant, Variant)
+    assert (variant.key, variant.rsid, len(variant.calls.codes)) == ("GRCh37:1:5:A:C", None, 0)
+    assert rows(keyer, [raw / "a.bgen"], genomics=GENOMICS) == []
 
 
 def test_a_part_reads_no_more_than_its_own(many: tuple[Path, list[int]], keyer: PersonKeyer) -> None:

@@ -5,7 +5,9 @@ import hashlib
 import re
 import shutil
 import subprocess
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ import pytest
 from features.contract.errors import DataGateError
 from features.contract.paths import FileStat, Location
 from features.contract.settings import GenomicsSettings
-from features.genomics.candidates import Work, parse_part
+from features.genomics.candidates import KINDS, Work, parse_part
 from features.genomics.clean import Rule
 from features.genomics.conformance.gate import IN_ORDER, TOGETHER, TWICE, declared, joined, read_part
 from features.genomics.formats.header import Header
@@ -59,11 +61,14 @@ def lines_and_places(path: Path) -> tuple[int, int]:
         None,
         genomics,
     )
-    rows = [row for batch in parse_part(work, work.parts[0]) for row in batch.to_pylist()]
-    rows = [row for row in rows if row["measured"] is None]
-    assert all(row["rule"] is None or row["rule"] in set(Rule) for row in rows)
-    assert all((row["rule"] is None) == (row["variant_key"] is not None) for row in rows)
-    return len(list(data_lines(splits[0]))), len({row["offset"] for row in rows})
+    found: dict[str, list[dict[str, Any]]] = {kind: [] for kind in KINDS}
+    for kind, batch in parse_part(work, work.parts[0]):
+        found[kind] += batch.to_pylist()
+    counted = {row["rule"]: row["items"] for row in found["tally"]}
+    rules = Counter(row["rule"] for row in found["refused"])
+    assert rules == {rule: number for rule, number in counted.items() if rule} and rules.keys() <= set(Rule)
+    assert len(found["variants"]) == (counted.get(None, 0) if samples else 0)
+    return len(list(data_lines(splits[0]))), sum(row["lines"] for row in found["tally"])
 
 
 def test_every_line_of_every_file_is_accounted_for_or_the_file_refused(files: list[Path]) -> None:

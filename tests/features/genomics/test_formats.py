@@ -73,6 +73,9 @@ def opened(keyer: PersonKeyer, paths: list[Path], step: int = 1 << 40) -> list[G
     return open_files(root, keyer, [file for file in root.files() if paths[0].parent / file.path in paths], step)
 
 
+_NOTHING: dict[str, Any] = {"rule": None, "variant_key": None, "calls": None, "info": None}
+
+
 def rows(
     keyer: PersonKeyer,
     paths: list[Path],
@@ -80,7 +83,7 @@ def rows(
     genomics: GenomicsSettings = GENOMICS,
     keep: list[int] | None = None,
 ) -> list[dict[str, Any]]:
-    """What the parts of the one file among `paths` give, in order, without the places in it."""
+    """The variants and refusals that the parts of the one file among `paths` give, without the places in it."""
     (file,) = opened(keyer, paths, step)
     total = len(file.header.names)
     columns = Columns("block" if total else NOBODY, total, None if keep is None else np.array(keep))
@@ -88,9 +91,10 @@ def rows(
     reference = open_reference(Location.parse(str(genomics.reference))) if genomics.reference else None
     digest, info = file.header.digest, choose([file.header], genomics.info, {})
     work = Work(file.parts, {digest: columns}, {digest: 0}, info, sexes, reference, None, genomics)
-    found = [row for part in file.parts for batch in parse_part(work, part) for row in batch.to_pylist()]
-    offsets = [row["offset"] for row in found if row["variant_key"] is not None]
+    batches = [of_kind for part in file.parts for of_kind in parse_part(work, part)]
+    offsets = [offset for kind, batch in batches if kind == "variants" for offset in batch["offset"].to_pylist()]
     assert offsets == sorted(offsets)
+    found = [_NOTHING | row for kind, batch in batches if kind != "tally" for row in batch.to_pylist()]
     hidden = (*PLACE[:2], "source_digest", "location")
     return sorted(({n: v for n, v in row.items() if n not in hidden} for row in found), key=str)
 
@@ -363,8 +367,10 @@ def test_lines_of_a_bim_that_cannot_be_are_refused_by_their_rule(wide: Path, key
 def printed(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Rows with the numbers of INFO in five digits: bcftools prints six."""
     for row in found:
-        for entry in row["info"] or []:
-            entry["value"] = [None if number is None else f"{number:.5g}" for number in entry["value"]]
+        row["info"] = [
+            (key, [None if number is None else f"{number:.5g}" for number in numbers])
+            for key, numbers in row["info"] or []
+        ]
     return found
 
 

@@ -11,7 +11,12 @@ PLAIN = [f"{a}{separator}{b}" for a, b in ("00", "01", "10", "11", "..") for sep
 OTHERS = ["0/.", "./1", "0", "1", ".", "0/2", "2|2", "10/0", "0/0/1", "0:0", "1-1", "a/b", "", "...", "0/1:9"]
 
 
-@given(st.lists(st.sampled_from(PLAIN), min_size=1, max_size=80))
+ALIKE = st.sampled_from("/|").flatmap(
+    lambda mark: st.lists(st.sampled_from([call for call in PLAIN if mark in call]))
+)
+
+
+@given(st.lists(st.sampled_from(PLAIN), min_size=1, max_size=80) | ALIKE.filter(bool))
 def test_plain_calls_are_read_as_one_by_one(calls: list[str]) -> None:
     columns = "\t".join(calls).encode()
     first, second = read_alleles(columns, len(calls), "error")
@@ -29,6 +34,10 @@ def test_any_other_call_is_left_to_a_closer_look(before: list[str], other: str, 
 @given(st.binary(min_size=4, max_size=4))
 @example(b"0/0\n")
 @example(b"0/0:")
+@example(b".//\t")
+@example(b"//.\t")
+@example(b"///\t")
+@example(b"|||\t")
 def test_no_other_four_bytes_are_taken_for_a_call(four: bytes) -> None:
     found = read_biallelic(four + b"0/0", 2)
     assert (found is not None) == (four.endswith(b"\t") and four[:3].decode(errors="replace") in PLAIN)

@@ -383,6 +383,19 @@ def test_a_chromosome_whose_file_has_not_come_is_missing_even_where_all_were_cal
     rebuilt(new_lake, lake, lake.ingest(joint), joint)
 
 
+def test_what_is_new_alone_may_fill_in_what_is_not(raw: Path, new_lake: NewLake) -> None:
+    """A site that no earlier file has, on a contig of which another batch has one: the new one is REF there."""
+    write_vcf, lake = writer(raw), new_lake()
+    joint = PLAIN.model_copy(update={"jointly_called": ["*.vcf"]})
+    write_vcf("a.vcf", BATCH_A, records(BATCH_A, SITES[:5], 1))
+    write_vcf("b1.vcf", BATCH_B, records(BATCH_B, SITES[:1], 2))
+    first = lake.ingest(joint)
+    write_vcf("b2.vcf", BATCH_B, records(BATCH_B, SITES[5:6], 3))
+    second = lake.ingest(joint)
+    assert kept(lake, first, second)
+    rebuilt(new_lake, lake, second, joint)
+
+
 def test_a_refused_line_is_not_taken_for_reference(raw: Path, new_lake: NewLake, keyer: PersonKeyer) -> None:
     write_vcf = writer(raw)
     write_vcf("a.vcf", BATCH_A[:1], ["1 100 . A C . . . GT 0/1", "1 200 . A C . . . GT 0/1"])

@@ -1,0 +1,104 @@
+"""What was accepted to `genotypes`, and where no variant has a second row to `variants`, by the tasks that hold
+it; on the way the calls of each sample are summed."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+from pyspark import StorageLevel
+from pyspark.sql import DataFrame
+from pyspark.sql.pandas.types import from_arrow_schema
+
+from features.contract.paths import Location
+from features.contract.schemas import GENOTYPES, VARIANTS
+from features.genomics.accepted import rows_of
+from features.genomics.columns import at_least
+from features.genomics.samples import PARTIAL, SampleSums
+from features.genomics.sexes import Sexes
+from features.genomics.statistics import Columns
+from features.lake import files_of_tasks
+from features.task_files import TaskFiles, task_files
+
+_RESULT = pa.schema([("table", pa.string()), ("name", pa.string()), *PARTIAL])
+"""Either a file of a table that was written whole, or what the calls of a block's samples sum up to."""
+_PARQUET: dict[str, dict[str, Any]] = {
+    GENOTYPES.path: {
+        "use_dictionary": ["sample_block"],
+        "write_statistics": [own.name for own in GENOTYPES.schema if not pa.types.is_binary(own.type)],
+    },
+    VARIANTS.path: {"use_dictionary": ["build", "contig", "ref", "alt", "gene", "consequence"]},
+}
+"""Keys and calls hardly come twice, and nobody looks for calls by what they are."""
+_AT_ONCE = 4096
+"""Rows."""
+Describe = Callable[[Columns], pa.Table]
+
+
+@contextmanager
+def write_calls(
+    accepted: DataFrame,
+    filled: DataFrame | None,
+    sexes: Mapping[str, Sexes],
+    lake: Location,
+    append: Mapping[str, bool],
+    describe: Describe,
+) -> Iterator[tuple[dict[str, int], DataFrame]]:
+    """The new versions, and PARTIAL sums, of what was accepted and what is `filled` in besides.
+
+    The tables written are those of which is said whether to `append`; `describe` gives the rows of `variants`.
+    """
+    result = from_arrow_schema(_RESULT)
+    with ExitStack() as stack:
+        files = {
+            table.path: stack.enter_context(files_of_tasks(lake, table, append[table.path]))
+            for table in (GENOTYPES, VARIANTS)
+            if table.path in append
+        }
+        write = _Write(dict(sexes), {table: own.folder for table, own in files.items()}, describe)
+        written = accepted.mapInArrow(lambda batches: write(rows_of(batches)), result)
+        if filled is not None:
+            written = written.unionByName(filled.mapInArrow(write, result))
+        # Kept: what is lost with an executor is written again, to files that nobody names.
+        stack.callback(written.persist(StorageLevel.DISK_ONLY).unpersist)
+        names = [(row["table"], row["name"]) for row in written.filter("name is not null").collect()]
+        tables = {table: own.commit({name for of, name in names if of == table}) for table, own in files.items()}
+        yield tables, written.filter("sums is not null")
+
+
+@dataclass(frozen=True)
+class _Write:
+    """The function that each task runs: CANDIDATES in, or what `genotypes`, `region` and `substitution` say of REF
+    calls; _RESULT out."""
+
+    sexes: dict[str, Sexes]
+    folders: dict[str, Location]
+    describe: Describe
+
+    def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        sums, files = SampleSums(self.sexes), dict[str, TaskFiles]()
+        with ExitStack() as stack:
+            for table in (GENOTYPES, VARIANTS):
+                if folder := self.folders.get(table.path):
+                    files[table.path] = stack.enter_context(task_files(folder, table, _PARQUET[table.path]))
+            for several in at_least(_AT_ONCE, batches):
+                rows = pa.concat_batches(several)
+                sums.add(rows)
+                files[GENOTYPES.path].write(
+                    pa.table([rows[name] for name in GENOTYPES.schema.names], GENOTYPES.schema.names)
+                )
+                if VARIANTS.path in files:
+                    said = dict(zip(rows.schema.names, rows.columns, strict=True))
+                    files[VARIANTS.path].write(self.describe(said))
+        for path, own in files.items():
+            yield _result(table=pa.repeat(path, len(own.names)), name=pa.array(own.names, pa.string()))
+        found = sums.partial()
+        yield _result(sample_block=found["sample_block"], sums=found["sums"])
+
+
+def _result(**columns: pa.Array) -> pa.RecordBatch:
+    """_RESULT rows, null but for these columns."""
+    rows = len(next(iter(columns.values())))
+    arrays = [columns.get(own.name, pa.nulls(rows, own.type)) for own in _RESULT]
+    return pa.RecordBatch.from_arrays(arrays, schema=_RESULT)
