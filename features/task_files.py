@@ -51,7 +51,7 @@ class TaskFiles:
         """Rows of the table's columns, in order."""
         if len(rows):
             self._held.append(rows)
-            self._held_bytes += rows.nbytes
+            self._held_bytes += rows.get_total_buffer_size()
         if self._held_bytes >= GROUP_BYTES:
             self.flush()
 
@@ -67,7 +67,7 @@ class TaskFiles:
             stream = self._stack.enter_context((self.folder / self.names[-1]).open("wb"))
             self._writer = self._stack.enter_context(pq.ParquetWriter(stream, self.table.schema, **self.options))
         self._writer.write_table(rows.cast(self.table.schema))
-        self._written += rows.nbytes
+        self._written += rows.get_total_buffer_size()
         if self._written >= FILE_BYTES:
             self.close()
 

@@ -7,6 +7,7 @@ reasons) and none of the raw files.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from pyspark import StorageLevel
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as sf
 
 from features.contract.errors import ConfigError, DataGateError
@@ -40,19 +41,28 @@ from features.genomics.dosages import DOSED, sum_dosages
 from features.genomics.sample_table import read_values
 from features.genomics.samples import call_rate, count_regions, sum_calls, sums_by_sample
 from features.genomics.sexes import Sexes
-from features.genomics.statistics import with_statistics
 from features.genomics.summarise import place_of_key, region_of, sums_of_calls
-from features.lake import Written, bounded_arrow_batches, broadcast_if_few, few_rows, read_table, write_table
+from features.genomics.verdicts import judge_variants, rules_of
+from features.lake import (
+    Written,
+    bounded_arrow_batches,
+    broadcast_if_few,
+    few_rows,
+    files_of_tasks,
+    read_table,
+    write_table,
+)
 
 log = logging.getLogger("riskloom")
 SECTION = "genomics.quality"
-PASS_ONLY, SAMPLE_CALL_RATE = "pass_only", "minimum_sample_call_rate"
+SAMPLE_CALL_RATE = "minimum_sample_call_rate"
 GROUP = "_group"
 DESCRIBED = (
     *("variant_key", "build", "contig", "position", "ref", "alt", "rsid", "filters", "gene", "consequence"),
     *("impute_info", "info", "info_text", "dp", "gq", "het_reads"),
 )
 """What is said of a variant, and what was measured, in all samples."""
+ByRule = Mapping[str | None, int]
 JUDGED = ("variants", "genotypes", "samples")
 
 
@@ -92,11 +102,15 @@ def control_quality(
         if not any(flags.any() for flags in kept.values()):
             raise DataGateError(f"{SECTION}.{SAMPLE_CALL_RATE}: no sample reaches it; lower it")
         group = _group(samples, kept, Location(settings.raw), limits, keyer)
-        judged = _judge_variants(variants, genotypes, kept, group, sexes, genomics.build, limits)
-        judged = judged.persist(StorageLevel.MEMORY_AND_DISK)
+        passing = stack.enter_context(files_of_tasks(lake, QC_VARIANTS))
+        placed, people = _count_variants(variants, genotypes, kept, group, sexes, genomics.build)
+        of_group = "" if group is None else GROUP
+        judged = judge_variants(placed, people, of_group, limits, passing.folder).persist(StorageLevel.DISK_ONLY)
         stack.callback(judged.unpersist)
-        steps = _attrition(judged, judged_samples, limits)
-        tables = _write(spark, lake, judged, judged_samples, steps)
+        told = judged.filter("name is not null or number is not null").collect()
+        steps = _attrition(_by_rule(told), _count_by_rule(judged_samples), limits)
+        tables = _write(spark, lake, judged.filter("variant_key is not null"), judged_samples, steps)
+        tables[QC_VARIANTS.path] = passing.commit({row["name"] for row in told if row["name"]})
     return Written(tables, _counts(steps) | {"limits": _in_words(limits)})
 
 
@@ -132,16 +146,18 @@ def _judge_samples(
     failed = sf.size("filters") > 0
     left_out = variants.filter(failed).count() if limits.pass_only else 0
     if left_out:
+        # Few variants have one: their calls are taken away from all.
         keys = broadcast_if_few(variants.filter(failed).select("variant_key"), left_out)
-        placed = genotypes.join(keys, "variant_key", "left_anti").withColumns(place_of_key())
+        placed = genotypes.join(keys, "variant_key", "left_semi").withColumns(place_of_key())
         calls = placed.select(
             "sample_block", "calls", region_of(build).alias("region"), sf.lit(0).alias("substitution")
         )
         few = calls.coalesce(samples.sparkSession.sparkContext.defaultParallelism)
-        sums = sums_by_sample(sum_calls(few, sexes))
+        lost = sums_by_sample(sum_calls(few, sexes)).select(*KEYS, sf.col("n_called").alias("lost"))
+        n_called = sf.col("n_called") - sf.coalesce("lost", sf.lit(0))
+        judged = samples.join(lost, KEYS, "left").withColumn("n_called", n_called).drop("lost")
         rate = call_rate(count_regions(variants.filter(~failed), build))
-        judged = samples.drop("n_called").join(sums.select(*KEYS, "n_called"), KEYS, "left")
-        samples = judged.fillna(0, subset=["n_called"]).withColumn("call_rate", rate)
+        samples = judged.withColumn("call_rate", rate)
     return samples.withColumn("rule", sf.when(sf.col("call_rate") < minimum, SAMPLE_CALL_RATE))
 
 
@@ -166,17 +182,16 @@ def _group(
     return group
 
 
-def _judge_variants(
+def _count_variants(
     variants: DataFrame,
     genotypes: DataFrame,
     kept: Masks,
     group: Masks | None,
     sexes: Mapping[str, Sexes],
     build: str,
-    limits: QualitySettings,
-) -> DataFrame:
-    """`variants` counted in the samples that are kept, with `rule`, null for what passes, and the `value` that
-    broke it. What was measured and IMPUTE's INFO stay as they were in all samples: the lake does not keep depths,
+) -> tuple[DataFrame, dict[str, int]]:
+    """`variants` counted in the samples that are kept, for `judge_variants`, and how many these are by suffix of
+    SEXES. What was measured and IMPUTE's INFO stay as they were in all samples: the lake does not keep depths,
     qualities and probabilities."""
     masks = {block: members(sexes[block], kept[block]) for block in sexes}
     people = {suffix: sum(int(masks[block][place].sum()) for block in masks) for place, suffix in enumerate(SEXES)}
@@ -191,36 +206,7 @@ def _judge_variants(
     else:
         summed = counts.groupBy("variant_key").agg(*sums_of_calls(names))
     placed = variants.select(*DESCRIBED).join(summed, "variant_key").withColumn("region", region_of(build))
-    return with_statistics(placed, people, "" if group is None else GROUP).withColumns(_broken(limits))
-
-
-def _broken(limits: QualitySettings) -> dict[str, Column]:
-    """The first rule that a variant breaks, in the order of the rules, and the value that broke it."""
-    rule, value = sf.lit(None).cast("string"), sf.lit(None).cast("double")
-    for name, minimum, found in reversed(_rules(limits)):
-        broken = sf.coalesce(found < minimum, sf.lit(False))
-        rule, value = sf.when(broken, name).otherwise(rule), sf.when(broken, found).otherwise(value)
-    if limits.pass_only:
-        failed = sf.size("filters") > 0
-        rule, value = sf.when(failed, PASS_ONLY).otherwise(rule), sf.when(~failed, value)
-    return {"rule": rule, "value": value}
-
-
-def _rules(limits: QualitySettings) -> list[tuple[str, float, Column]]:
-    """Name, limit and value of each rule of variants that has a limit. Nothing is null where there is nothing to
-    judge: no test of HWE, and on Y no call rate without men. Where nobody was called no allele is known."""
-    rarer = sf.least("allele_count", sf.col("allele_number") - sf.col("allele_count")) / sf.col("allele_number")
-    values = {
-        "minimum_variant_call_rate": sf.col("call_rate"),
-        "minimum_hwe_exact_p": sf.col("hwe_exact_p"),
-        "minimum_hwe_mid_p": sf.col("hwe_mid_p"),
-        "minimum_allele_frequency": sf.coalesce(rarer, sf.lit(0.0)),
-        "minimum_mach_r2": sf.col("mach_r2"),
-        "minimum_impute_info": sf.col("impute_info"),
-    }
-    return [
-        (name, getattr(limits, name), value) for name, value in values.items() if getattr(limits, name) is not None
-    ]
+    return placed, people
 
 
 @dataclass(frozen=True)
@@ -254,13 +240,12 @@ def _ddl(names: Iterable[str]) -> str:
     return ", ".join(["variant_key string", *(f"{name} bigint" for name in (*names, *DOSED))])
 
 
-def _attrition(variants: DataFrame, samples: DataFrame, limits: QualitySettings) -> list[Step]:
-    """One step for every rule that was asked for, in their order."""
-    by_unit = {"variants": _by_rule(variants), "samples": _by_rule(samples)}
-    asked: list[tuple[str, str, float | None]] = [("variants", PASS_ONLY, None)] if limits.pass_only else []
+def _attrition(variants: ByRule, samples: ByRule, limits: QualitySettings) -> list[Step]:
+    """One step for every rule that was asked for, in their order: `--mind` comes after `--var-filter`."""
+    by_unit = {"variants": variants, "samples": samples}
+    asked = [("variants", name, minimum) for name, minimum in rules_of(limits)]
     if limits.minimum_sample_call_rate is not None:
-        asked.append(("samples", SAMPLE_CALL_RATE, limits.minimum_sample_call_rate))
-    asked += [("variants", name, minimum) for name, minimum, _ in _rules(limits)]
+        asked.insert(int(limits.pass_only), ("samples", SAMPLE_CALL_RATE, limits.minimum_sample_call_rate))
     left = {unit: sum(found.values()) for unit, found in by_unit.items()}
     steps = []
     for unit, rule, minimum in asked:
@@ -284,14 +269,23 @@ def _counts(steps: Sequence[Step]) -> dict[str, object]:
     return found
 
 
-def _by_rule(judged: DataFrame) -> dict[str | None, int]:
+def _by_rule(told: Sequence[Row]) -> ByRule:
+    """From the numbers that each task gave."""
+    found: Counter[str | None] = Counter()
+    for row in told:
+        if row["number"] is not None:
+            found[row["rule"]] += row["number"]
+    return found
+
+
+def _count_by_rule(judged: DataFrame) -> ByRule:
     return {row["rule"]: row["count"] for row in judged.groupBy("rule").count().collect()}
 
 
 def _write(
     spark: SparkSession, lake: Location, variants: DataFrame, samples: DataFrame, steps: list[Step]
 ) -> dict[str, int]:
-    """The four tables and their new versions."""
+    """The other tables, and their new versions; `variants` are VERDICTS of those left out."""
     rows = [
         (number, step.unit, step.rule, step.minimum, step.entered, step.excluded, step.remained)
         for number, step in enumerate(steps, start=1)
@@ -301,7 +295,6 @@ def _write(
     lost_samples = samples.withColumn("value", sf.col("call_rate"))
     excluded = lost_samples.unionByName(variants, allowMissingColumns=True).filter("rule is not null")
     frames = [
-        (QC_VARIANTS, variants.filter("rule is null")),
         (QC_SAMPLES, samples.filter("rule is null")),
         (QC_EXCLUDED, excluded),
         (QC_ATTRITION, attrition.coalesce(1).sortWithinPartitions("step")),

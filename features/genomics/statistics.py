@@ -7,7 +7,6 @@ dosages alleles are counted by them, and calls, missingness and HWE by the calls
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -35,17 +34,24 @@ Counts = Mapping[str, npt.NDArray[np.int64]]
 
 def with_statistics(counted: DataFrame, people: Mapping[str, int], group: str | None = "") -> DataFrame:
     """`variants_of` the rows of a frame."""
-    return counted.mapInArrow(partial(_rows, dict(people), group), from_arrow_schema(_SCHEMA))
+
+    def rows(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for variants in in_batches(batches, known, group):
+            yield from variants.to_batches()
+
+    known = dict(people)
+    return counted.mapInArrow(rows, from_arrow_schema(_SCHEMA))
 
 
-def _rows(
-    people: Mapping[str, int], group: str | None, batches: Iterable[pa.RecordBatch]
-) -> Iterator[pa.RecordBatch]:
+def in_batches(
+    batches: Iterable[pa.RecordBatch], people: Mapping[str, int], group: str | None
+) -> Iterator[pa.Table]:
+    """`variants_of` the rows of a task, many at once."""
     for several in at_least(_AT_ONCE, batches):
         rows = pa.Table.from_batches(several)
         flat = [own.name for own in rows.schema if not pa.types.is_nested(own.type)]
         said = {name: rows[name].combine_chunks() if name in flat else rows[name] for name in rows.schema.names}
-        yield from variants_of(said, people, group).to_batches()
+        yield variants_of(said, people, group)
 
 
 def describe_rows(build: str, people: Mapping[str, int], group: str | None, said: Columns) -> pa.Table:

@@ -23,12 +23,13 @@ from features.task_files import TaskFiles, task_files
 
 _RESULT = pa.schema([("table", pa.string()), ("name", pa.string()), *PARTIAL])
 """Either a file of a table that was written whole, or what the calls of a block's samples sum up to."""
+PARQUET_OF_VARIANTS: dict[str, Any] = {"use_dictionary": ["build", "contig", "ref", "alt", "gene", "consequence"]}
 _PARQUET: dict[str, dict[str, Any]] = {
     GENOTYPES.path: {
         "use_dictionary": ["sample_block"],
         "write_statistics": [own.name for own in GENOTYPES.schema if not pa.types.is_binary(own.type)],
     },
-    VARIANTS.path: {"use_dictionary": ["build", "contig", "ref", "alt", "gene", "consequence"]},
+    VARIANTS.path: PARQUET_OF_VARIANTS,
 }
 """Keys and calls hardly come twice, and nobody looks for calls by what they are."""
 _AT_ONCE = 4096
