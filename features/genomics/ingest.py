@@ -52,6 +52,7 @@ JOB = "ingest_genomics"
 SPLITS_PER_CORE = 2
 SMALLEST_SPLIT, LARGEST_SPLIT = 1 << 18, 64 << 20
 NO_RUNS = Runs(())
+KEY = ("variant_key",)
 
 
 def ingest_genomics(
@@ -112,18 +113,31 @@ def _ingest(
         stack.callback(parsed.unpersist)
         tallies, may_have_doubles = tally(parsed)
         stack.enter_context(bounded_arrow_batches(spark, max(SEALED_BYTES, _row_bytes(batch, genomics))))
-        doubles = None
-        if earlier or may_have_doubles:
+        doubles, every = None, accept(parsed, None)
+        comes_again = earlier is not None and not earlier.has_none_of(columns_of(every, KEY))
+        if comes_again or may_have_doubles:
             doubles = find_doubles(parsed, earlier).persist()
             stack.callback(doubles.unpersist)
         balances = _balances(batch, tallies, doubles, work)
         check_nothing_refused(joint, batch.files_by_block(), balances)
-        accepted = accept(parsed, doubles)
+        accepted = accept(parsed, doubles) if doubles else every
         contigs = contigs_by_block(accepted, joint, earlier)
         filled = reference_calls(accepted, contigs, batch.sexes, genomics.build, earlier)
-        tables = _write(spark, lake, genomics, batch, parsed, tallies, accepted, filled)
+        all_new = _are_all_new(batch, accepted, filled, comes_again)
+        tables = _write(spark, lake, genomics, batch, parsed, tallies, accepted, filled, all_new)
     written = (read_version(spark, lake, t.path, tables[t.path]) for t in (VARIANTS, GENOTYPES, SAMPLES))
     return Written(tables, count_all(batch, balances, contigs, *written) | {"info": kinds_before | kinds(info)})
+
+
+def _are_all_new(batch: Batch, accepted: DataFrame, filled: DataFrame | None, comes_again: bool) -> bool:
+    """Whether nobody and nothing that was called earlier is in the new rows; something of what was read
+    `comes_again`, or nothing does."""
+    if batch.earlier is None or batch.new_blocks:
+        return batch.earlier is None
+    if filled is None and not comes_again:
+        return True
+    keys = columns_of(accepted, KEY)
+    return batch.earlier.has_none_of(keys if filled is None else beside(keys, filled))
 
 
 def _row_bytes(batch: Batch, genomics: GenomicsSettings) -> int:
@@ -201,6 +215,7 @@ def _write(
     tallies: Sequence[Tally],
     accepted: DataFrame,
     filled: DataFrame | None,
+    all_new: bool,
 ) -> dict[str, int]:
     """The four tables and their new versions; samples are summarised beside the calls and variants as written.
     What was called and refused earlier stays, and where nobody and nothing that was called earlier is in the new
@@ -209,9 +224,6 @@ def _write(
     people, before, group = batch.by_sex(), earlier.samples if earlier else None, None if somatic else ""
     refused_any = any(tally.rule for tally in tallies)
     refused_lines = _write_refused(spark, lake, parsed if refused_any else None, batch.roster, bool(earlier))
-    keys = columns_of(accepted, ("variant_key",))
-    keys = keys if filled is None else beside(keys, filled)
-    all_new = earlier is None or (not batch.new_blocks and earlier.has_none_of(keys))
     append = {GENOTYPES.path: bool(earlier), VARIANTS.path: bool(earlier) and all_new}
     one_row_each = all_new and len(batch.sizes) == 1
     by_tasks = append if one_row_each else {GENOTYPES.path: bool(earlier)}
