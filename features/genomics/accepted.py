@@ -67,7 +67,9 @@ def find_doubles(parsed: DataFrame, earlier: Earlier | None) -> DataFrame:
     in an earlier one; and of which source it is."""
     order = Window.partitionBy("sample_block", "variant_key").orderBy(*PLACE)
     named = _sealed(parsed, "variants").mapInArrow(_named, from_arrow_schema(_NAMED))
-    numbered = named.withColumn("number", sf.row_number().over(order)).withColumn("known", sf.lit(None))
+    numbered = named.withColumn("number", sf.row_number().over(order)).withColumn(
+        "known", sf.lit(None).cast("boolean")
+    )
     if earlier:
         known = earlier.genotypes.select("sample_block", "variant_key", sf.lit(True).alias("known"))
         numbered = numbered.drop("known").join(known, ["sample_block", "variant_key"], "left")

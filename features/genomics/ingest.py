@@ -114,9 +114,9 @@ def _ingest(
         tallies, may_have_doubles = tally(parsed)
         stack.enter_context(bounded_arrow_batches(spark, max(SEALED_BYTES, _row_bytes(batch, genomics))))
         doubles, every = None, accept(parsed, None)
-        comes_again = earlier is not None and not earlier.has_none_of(columns_of(every, KEY))
+        comes_again = _comes_again(batch, every)
         if comes_again or may_have_doubles:
-            doubles = find_doubles(parsed, earlier).persist()
+            doubles = find_doubles(parsed, earlier if comes_again else None).persist()
             stack.callback(doubles.unpersist)
         balances = _balances(batch, tallies, doubles, work)
         check_nothing_refused(joint, batch.files_by_block(), balances)
@@ -129,9 +129,17 @@ def _ingest(
     return Written(tables, count_all(batch, balances, contigs, *written) | {"info": kinds_before | kinds(info)})
 
 
+def _comes_again(batch: Batch, read: DataFrame) -> bool:
+    """Whether variants that were called earlier are among those `read`, if some people are earlier ones too."""
+    earlier = batch.earlier
+    if earlier is None or not any(columns.block in earlier.blocks for columns in batch.roster.columns.values()):
+        return False
+    return not earlier.has_none_of(columns_of(read, KEY))
+
+
 def _are_all_new(batch: Batch, accepted: DataFrame, filled: DataFrame | None, comes_again: bool) -> bool:
-    """Whether nobody and nothing that was called earlier is in the new rows; something of what was read
-    `comes_again`, or nothing does."""
+    """Whether the rows of earlier variants stay as they are: nobody is new, and no such variant is in the new
+    rows. `comes_again` tells that one is in what was read."""
     if batch.earlier is None or batch.new_blocks:
         return batch.earlier is None
     if filled is None and not comes_again:

@@ -146,7 +146,7 @@ def _judge_samples(
     failed = sf.size("filters") > 0
     left_out = variants.filter(failed).count() if limits.pass_only else 0
     if left_out:
-        # Few variants have one: their calls are taken away from all.
+        # They are mostly few, and their calls are taken away from all.
         keys = broadcast_if_few(variants.filter(failed).select("variant_key"), left_out)
         placed = genotypes.join(keys, "variant_key", "left_semi").withColumns(place_of_key())
         calls = placed.select(

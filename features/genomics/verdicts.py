@@ -36,7 +36,7 @@ or how many variants (`number`) a rule leaves out, or, null, none does."""
 def judge_variants(
     counted: DataFrame, people: Mapping[str, int], group: str, limits: QualitySettings, folder: Location
 ) -> DataFrame:
-    """VERDICTS on what `variants_of` takes; who passes is written below `folder`."""
+    """VERDICTS on what `variants_of` takes; those that pass are written below `folder`, so evaluate it once."""
     judge = _Judge(dict(people), group, limits, folder)
     return counted.mapInArrow(judge, from_arrow_schema(VERDICTS))
 
