@@ -11,7 +11,7 @@ from pyspark.sql.pandas.types import from_arrow_schema
 
 from features.genomics.candidates import CANDIDATES, KINDS, PLACE, TALLY
 from features.genomics.earlier import Earlier
-from features.genomics.sealed import unseal
+from features.genomics.sealed import unseal, unsealed
 from features.lake import broadcast_if_few
 
 _BATCH = ("part", "batch")
@@ -52,14 +52,7 @@ def tally(parsed: DataFrame) -> tuple[list[Tally], bool]:
 
 def of_kind(parsed: DataFrame, kind: str) -> DataFrame:
     """The rows of one of KINDS."""
-    schema = KINDS[kind]
-
-    def rows(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            for value in batch["rows"]:
-                yield unseal(value, schema)
-
-    return _sealed(parsed, kind).select("rows").mapInArrow(rows, from_arrow_schema(schema))
+    return unsealed(parsed, kind, KINDS[kind])
 
 
 def find_doubles(parsed: DataFrame, earlier: Earlier | None) -> DataFrame:
@@ -67,12 +60,12 @@ def find_doubles(parsed: DataFrame, earlier: Earlier | None) -> DataFrame:
     in an earlier one; and of which source it is."""
     order = Window.partitionBy("sample_block", "variant_key").orderBy(*PLACE)
     named = _sealed(parsed, "variants").mapInArrow(_named, from_arrow_schema(_NAMED))
-    numbered = named.withColumn("number", sf.row_number().over(order)).withColumn(
-        "known", sf.lit(None).cast("boolean")
-    )
-    if earlier:
+    numbered = named.withColumn("number", sf.row_number().over(order))
+    if earlier is None:
+        numbered = numbered.withColumn("known", sf.lit(None).cast("boolean"))
+    else:
         known = earlier.genotypes.select("sample_block", "variant_key", sf.lit(True).alias("known"))
-        numbered = numbered.drop("known").join(known, ["sample_block", "variant_key"], "left")
+        numbered = numbered.join(known, ["sample_block", "variant_key"], "left")
     return numbered.filter("number > 1 or known").select(*_BATCH, "row", "source", "known")
 
 

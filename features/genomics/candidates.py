@@ -20,6 +20,7 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from features.contract.schemas import VARIANTS
 from features.contract.settings import GenomicsSettings
 from features.genomics.clean import Layout, Rule, Variant
+from features.genomics.columns import by_name, sparse
 from features.genomics.contigs import region
 from features.genomics.counts import COUNTS, count_calls, members, sole_carriers
 from features.genomics.dosages import DOSED, DTYPE, sum_dosages
@@ -136,30 +137,20 @@ class _Parser:
                 number = 0
                 for kind, rows in parse_part(work, work.parts[index]):
                     if kind == "tally":
-                        yield _parsed(**dict(zip(rows.schema.names, rows.columns, strict=True)))
+                        yield sparse(PARSED, **by_name(rows))
                         continue
                     sealed = _sealed(rows)
                     places = range(number, number := number + len(sealed))
                     own = [index] * len(sealed), [kind] * len(sealed)
-                    yield _parsed(part=own[0], batch=places, kind=own[1], rows=sealed)
+                    yield sparse(PARSED, part=own[0], batch=places, kind=own[1], rows=sealed)
                     if kind == "variants":
-                        yield _parsed(name=_names(rows))
+                        yield sparse(PARSED, name=_names(rows))
 
 
 def _sealed(rows: pa.RecordBatch) -> list[bytes]:
     """Pieces of about SEALED_BYTES if their rows are of one size; each has one at least."""
     step = max(1, SEALED_BYTES * len(rows) // rows.nbytes)
     return [seal(rows.slice(start, step)) for start in range(0, len(rows), step)]
-
-
-def _parsed(**columns: Sequence[object] | pa.Array | npt.NDArray[np.int64]) -> pa.RecordBatch:
-    """PARSED rows, null but for these columns."""
-    rows = len(next(iter(columns.values())))
-    arrays = [
-        pa.array(columns[own.name], own.type) if own.name in columns else pa.nulls(rows, own.type)
-        for own in PARSED
-    ]
-    return pa.RecordBatch.from_arrays(arrays, schema=PARSED)
 
 
 def _names(candidates: pa.RecordBatch) -> npt.NDArray[np.int64]:

@@ -33,6 +33,20 @@ def flags(column: pa.BooleanArray, unknown: bool = False) -> Flags:
     return filled(column, unknown)
 
 
+def by_name(rows: pa.RecordBatch) -> dict[str, pa.Array]:
+    return dict(zip(rows.schema.names, rows.columns, strict=True))
+
+
+def sparse(schema: pa.Schema, **columns: Any) -> pa.RecordBatch:
+    """Rows of a schema, null but for these columns."""
+    rows = len(next(iter(columns.values())))
+    arrays = [
+        pa.array(columns[own.name], own.type) if own.name in columns else pa.nulls(rows, own.type)
+        for own in schema
+    ]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
 def at_least(rows: int, batches: Iterable[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]]:
     """Batches that have so many rows, or MOST_BYTES, together, but for the last."""
     held: list[pa.RecordBatch] = []

@@ -16,6 +16,7 @@ from pyspark.sql.pandas.types import from_arrow_schema
 
 from features.contract.schemas import SAMPLES
 from features.genomics.blocks import KEYS, of_samples
+from features.genomics.columns import filled
 from features.genomics.numbers import Floats, WrongNumberError
 from features.genomics.packing import Codes
 
@@ -111,7 +112,7 @@ def sum_of_rows() -> list[Column]:
 
 def summaries(batch: Mapping[str, pa.Array] | pa.RecordBatch) -> dict[str, pa.StructArray]:
     """`dp`, `gq` and `het_reads` of `variants` and `samples` from MEASURES; null where none is told."""
-    told = {name: batch[name].fill_null(0).to_numpy() for name in MEASURES}
+    told = {name: filled(batch[name], 0) for name in MEASURES}
     with np.errstate(divide="ignore", invalid="ignore"):
         parts = {"dp": _spread(told, "dp"), "gq": _spread(told, "gq"), "het_reads": _het_reads(told)}
     return {

@@ -112,9 +112,8 @@ def _inbreeding(genotypes: DataFrame, variants: DataFrame, sizes: Mapping[str, i
     p = het_free / (sf.col("allele_number") - sf.col("n_het_haploid"))
     on_x = variants.filter(region_of(build) == Region.X)
     told = on_x.select("variant_key", (1 - 2 * p * (1 - p)).alias("expected")).filter("expected < 1")
-    some = genotypes.filter(
-        sf.col("variant_key").startswith(f"{build}:X:")
-    )  # so that Spark need not read all calls
+    # So that Spark need not read all calls.
+    some = genotypes.filter(sf.col("variant_key").startswith(f"{build}:X:"))
     calls = in_buckets(some.select("variant_key", "sample_block", "calls").join(told, "variant_key"))
     partial = calls.mapInArrow(
         _Homozygosity(dict(sizes)), "sample_block string, sample_index int, n bigint, o bigint, e double"

@@ -14,7 +14,7 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from features.contract.paths import Location
 from features.contract.schemas import QC_VARIANTS
 from features.contract.settings import QualitySettings
-from features.genomics.columns import filled
+from features.genomics.columns import filled, sparse
 from features.genomics.statistics import in_batches
 from features.genomics.write import PARQUET_OF_VARIANTS
 from features.task_files import task_files
@@ -66,20 +66,14 @@ class _Judge:
                 numbers += np.bincount(broken, minlength=len(names))
                 passing.write(variants.filter(pa.array(broken == 0)))
                 lost = np.flatnonzero(broken)
-                yield _verdicts(
+                yield sparse(
+                    VERDICTS,
                     variant_key=variants["variant_key"].take(pa.array(lost)).combine_chunks(),
                     rule=pa.array([names[place] for place in broken[lost]], pa.string()),
                     value=pa.array(values[lost], from_pandas=True),
                 )
-        yield _verdicts(name=pa.array(passing.names, pa.string()))
-        yield _verdicts(rule=pa.array(names, pa.string()), number=pa.array(numbers))
-
-
-def _verdicts(**columns: pa.Array) -> pa.RecordBatch:
-    """VERDICTS, null but for these columns."""
-    rows = len(next(iter(columns.values())))
-    arrays = [columns.get(own.name, pa.nulls(rows, own.type)) for own in VERDICTS]
-    return pa.RecordBatch.from_arrays(arrays, schema=VERDICTS)
+        yield sparse(VERDICTS, name=pa.array(passing.names, pa.string()))
+        yield sparse(VERDICTS, rule=pa.array(names, pa.string()), number=pa.array(numbers))
 
 
 def first_broken(

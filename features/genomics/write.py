@@ -14,7 +14,7 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from features.contract.paths import Location
 from features.contract.schemas import GENOTYPES, VARIANTS
 from features.genomics.accepted import rows_of
-from features.genomics.columns import at_least
+from features.genomics.columns import at_least, by_name, sparse
 from features.genomics.samples import PARTIAL, SampleSums
 from features.genomics.sexes import Sexes
 from features.genomics.statistics import Columns
@@ -90,16 +90,8 @@ class _Write:
                     pa.table([rows[name] for name in GENOTYPES.schema.names], GENOTYPES.schema.names)
                 )
                 if VARIANTS.path in files:
-                    said = dict(zip(rows.schema.names, rows.columns, strict=True))
-                    files[VARIANTS.path].write(self.describe(said))
+                    files[VARIANTS.path].write(self.describe(by_name(rows)))
         for path, own in files.items():
-            yield _result(table=pa.repeat(path, len(own.names)), name=pa.array(own.names, pa.string()))
+            yield sparse(_RESULT, table=pa.repeat(path, len(own.names)), name=pa.array(own.names, pa.string()))
         found = sums.partial()
-        yield _result(sample_block=found["sample_block"], sums=found["sums"])
-
-
-def _result(**columns: pa.Array) -> pa.RecordBatch:
-    """_RESULT rows, null but for these columns."""
-    rows = len(next(iter(columns.values())))
-    arrays = [columns.get(own.name, pa.nulls(rows, own.type)) for own in _RESULT]
-    return pa.RecordBatch.from_arrays(arrays, schema=_RESULT)
+        yield sparse(_RESULT, sample_block=found["sample_block"], sums=found["sums"])

@@ -36,17 +36,6 @@ def sealed(box: int, kind: str, rows: pa.Table) -> pa.RecordBatch:
     return _sealed([box], kind, [batch])
 
 
-def unsealed(found: DataFrame, kind: str, schema: pa.Schema) -> DataFrame:
-    """The rows of this kind, as they were, of SEALED ones."""
-
-    def rows(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            for value in batch["rows"]:
-                yield unseal(value, schema)
-
-    return found.filter(found["kind"] == kind).select("rows").mapInArrow(rows, from_arrow_schema(schema))
-
-
 def boxed(rows: pa.RecordBatch, kind: str, boxes: int) -> Iterator[pa.RecordBatch]:
     """SEALED rows of what has `contig, position`, in its box; what has no place is spread over them."""
     if not len(rows):

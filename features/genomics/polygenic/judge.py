@@ -13,6 +13,7 @@ from pyspark.sql.pandas.types import from_arrow_schema
 
 from features.contract.paths import FileStat, Location
 from features.contract.schemas import SCORE_MATCHES
+from features.genomics.columns import by_name, sparse
 from features.genomics.polygenic import scoring_lines
 from features.genomics.polygenic.boxes import SEALED, boxed, by_box, in_boxes, sealed
 from features.genomics.polygenic.match import KINDS, NONE, Matches, Sites, match_lines, sites_of
@@ -116,21 +117,12 @@ class _Judge:
                 log.write(told)
                 weighed = parts.pop("weighed")
                 for batch in weighed.to_batches(max(1, _AT_ONCE * len(weighed) // max(1, weighed.nbytes))):
-                    yield _judged(batch)
+                    yield sparse(JUDGED, **by_name(batch))
                 for kind, found in parts.items():
                     if len(found):
-                        yield _judged(sealed(box, kind, found))
+                        yield sparse(JUDGED, **by_name(sealed(box, kind, found)))
         if log.names:
-            yield _judged(sealed(0, "files", pa.table({"name": log.names}, FILES)))
-
-
-def _judged(rows: pa.RecordBatch) -> pa.RecordBatch:
-    """JUDGED rows, null where these say nothing."""
-    columns = [
-        rows[field.name] if field.name in rows.schema.names else pa.nulls(len(rows), field.type)
-        for field in JUDGED
-    ]
-    return pa.RecordBatch.from_arrays(columns, schema=JUDGED)
+            yield sparse(JUDGED, **by_name(sealed(0, "files", pa.table({"name": log.names}, FILES))))
 
 
 def judge_box(

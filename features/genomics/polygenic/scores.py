@@ -19,7 +19,7 @@ from features.contract.settings import GenomicsSettings, PolygenicSettings, Sett
 from features.genomics.blocks import row_bytes, sexes_by_block
 from features.genomics.liftover import Liftover, open_liftover
 from features.genomics.polygenic.adjust import with_adjusted
-from features.genomics.polygenic.boxes import ROW_BYTES, unsealed
+from features.genomics.polygenic.boxes import ROW_BYTES
 from features.genomics.polygenic.development import developed_here
 from features.genomics.polygenic.judge import COUNTS, FILES, MEANS, judge_lines, number_of_boxes
 from features.genomics.polygenic.match import MATCHED
@@ -28,6 +28,7 @@ from features.genomics.polygenic.scoring_lines import WRONG
 from features.genomics.polygenic.sums import sum_means, sum_scores
 from features.genomics.polygenic.weigh import ENTRY, WEIGHED
 from features.genomics.quality_control import check_current
+from features.genomics.sealed import unsealed
 from features.genomics.sexes import Sex, Sexes
 from features.genomics.structure.ancestry import check_current as check_ancestry
 from features.lake import Written, bounded_arrow_batches, few_rows, files_of_tasks, read_table, write_table
