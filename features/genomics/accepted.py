@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from pyspark.sql import DataFrame, Window
+from pyspark.sql import DataFrame, Row, Window
 from pyspark.sql import functions as sf
 from pyspark.sql.pandas.types import from_arrow_schema
 
@@ -36,18 +37,42 @@ class Tally:
     with_dosages: int
 
 
-def tally(parsed: DataFrame) -> tuple[list[Tally], bool]:
-    """And whether candidates may be of the same variant and block."""
-    groups = ["name", "source_digest", "rule"]
-    numbers = [own.name for own in TALLY if own.type == pa.int64()]
-    counted = (
-        parsed.filter("rows is null")
-        .groupBy(groups)
-        .agg(*(sf.sum(name).alias(name) for name in numbers), (sf.count("name") > 1).alias("is_double"))
+def tally(parsed: DataFrame) -> tuple[list[Tally], list[int]]:
+    """And the parts whose candidates may be of the same variant and block as others: where the positions of two
+    parts overlap, or a part has a variant twice."""
+    found = parsed.filter(parsed["kind"].isin("tally", "spans")).select("kind", "part", "rows").collect()
+    numbers = [(own.name, "sum") for own in TALLY if own.type == pa.int64()]
+    tallies = _collected(found, "tally").group_by(["source_digest", "rule"]).aggregate(numbers)
+    return [Tally(*row.values()) for row in tallies.to_pylist()], suspects_of(_collected(found, "spans"))
+
+
+def _collected(found: Sequence[Row], kind: str) -> pa.Table:
+    """The rows of this kind, and of which part they are."""
+    schema = KINDS[kind].append(pa.field("part", pa.int32()))
+    own = (
+        (row["part"], unseal(pa.scalar(bytes(row["rows"])), KINDS[kind])) for row in found if row["kind"] == kind
     )
-    found = counted.groupBy(groups[1:]).agg(*(sf.sum(name).alias(name) for name in numbers), sf.max("is_double"))
-    rows = found.collect()
-    return [Tally(*row[:-1]) for row in rows if row["source_digest"]], any(row[-1] for row in rows)
+    batches = [
+        pa.RecordBatch.from_arrays(
+            [*rows.columns, pa.repeat(pa.scalar(part, pa.int32()), len(rows))], schema=schema
+        )
+        for part, rows in own
+    ]
+    return pa.Table.from_batches(batches, schema)
+
+
+def suspects_of(spans: pa.Table) -> list[int]:
+    """The parts, by their numbers, that have a variant twice or overlap with another one: SPANS and `part`."""
+    found = set(spans.filter(spans["is_doubled"])["part"].to_pylist())
+    widest: dict[str, Any] = {}
+    for span in spans.sort_by([(name, "ascending") for name in ("sample_block", "contig", "first")]).to_pylist():
+        is_near = widest and all(span[name] == widest[name] for name in ("sample_block", "contig"))
+        if is_near and span["first"] <= widest["last"]:
+            # What else overlaps with this one overlaps with the widest, too, and is here already.
+            found |= {span["part"], widest["part"]}
+        if not is_near or span["last"] > widest["last"]:
+            widest = span
+    return sorted(found)
 
 
 def of_kind(parsed: DataFrame, kind: str) -> DataFrame:
@@ -55,11 +80,12 @@ def of_kind(parsed: DataFrame, kind: str) -> DataFrame:
     return unsealed(parsed, kind, KINDS[kind])
 
 
-def find_doubles(parsed: DataFrame, earlier: Earlier | None) -> DataFrame:
+def find_doubles(parsed: DataFrame, suspects: Sequence[int], earlier: Earlier | None) -> DataFrame:
     """Which row of which batch is of a variant that came before in the same block, in a new file or, as `known`,
-    in an earlier one; and of which source it is."""
+    in an earlier one; and of which source it is. Only `suspects` are looked at if there is no earlier one."""
     order = Window.partitionBy("sample_block", "variant_key").orderBy(*PLACE)
-    named = _sealed(parsed, "variants").mapInArrow(_named, from_arrow_schema(_NAMED))
+    asked = parsed if earlier else parsed.filter(parsed["part"].isin(*suspects))
+    named = _sealed(asked, "variants").mapInArrow(_named, from_arrow_schema(_NAMED))
     numbered = named.withColumn("number", sf.row_number().over(order))
     if earlier is None:
         numbered = numbered.withColumn("known", sf.lit(None).cast("boolean"))

@@ -9,8 +9,8 @@ from features.contract.errors import DataGateError
 from features.contract.settings import GenomicsSettings
 from features.genomics.accepted import Tally
 from features.genomics.batch import Batch
-from features.genomics.blocks import rows_by_block
 from features.genomics.clean import Rule
+from features.genomics.contigs import Region, RegionCounts
 from features.genomics.roster import NOBODY, Roster
 from features.quality import Balance
 
@@ -63,12 +63,13 @@ def count_all(
     batch: Batch,
     balances: Mapping[str, Balance],
     contigs: Mapping[str, Sequence[str]],
-    variants: DataFrame,
-    genotypes: DataFrame,
+    regions: RegionCounts,
+    rows: Mapping[str, int],
     samples: DataFrame,
 ) -> dict[str, object]:
-    """What `runs` keeps of an ingest and of those before, from the tables as written; `contigs` are of the blocks
-    that were called jointly. `samples_refused` and `samples_merged` are columns, counted in every file."""
+    """What `runs` keeps of an ingest and of those before. `contigs` are of the blocks that were called jointly,
+    `regions` tell how many variants there are where, `rows` how many are new of each block, and `samples` is as
+    written. `samples_refused` and `samples_merged` are columns, counted in every file."""
     by_sex, roster = batch.by_sex(), batch.roster
     before = batch.earlier.counts if batch.earlier else {}
     new = {
@@ -81,8 +82,9 @@ def count_all(
         "samples": by_sex[""],
         "sample_blocks": len(batch.sizes),
         "samples_without_sex": by_sex[""] - by_sex["_female"] - by_sex["_male"],
-        "samples_of_other_sex": _of_other_sex(samples),
-        "blocks": _blocks(batch, balances, contigs, variants, genotypes),
+        "samples_of_other_sex": _of_other_sex(samples) if regions[Region.X] else 0,
+        "regions": {region.name.lower(): regions[region] for region in Region},
+        "blocks": _blocks(batch, balances, contigs, regions.total(), rows),
     }
 
 
@@ -90,18 +92,17 @@ def _blocks(
     batch: Batch,
     balances: Mapping[str, Balance],
     contigs: Mapping[str, Sequence[str]],
-    variants: DataFrame,
-    genotypes: DataFrame,
+    variants: int,
+    rows: Mapping[str, int],
 ) -> dict[str, object]:
-    """Of each block its files, and how many variants it has, and of how many others it has no line: those that
-    were made REF are among its variants."""
-    number, by_block = variants.count(), rows_by_block(genotypes)
-    found: dict[str, object] = {}
+    """Of each block its files, how many of all `variants` it has, and of how many others it has no line: those
+    that were made REF are among its variants."""
+    before, found = batch.earlier.blocks if batch.earlier else {}, dict[str, object]()
     for block, files in batch.files_by_block().items():
-        have = by_block.get(block, 0)
-        absent = number - sum(balances[digest].used for digest in files)
-        if block in batch.roster.people and number - have > MOST_ABSENT * number:
-            _tell_of_absent(files[0], batch.sizes[block], number - have, number)
+        have = rows.get(block, 0) + (before[block]["variants"] if block in before else 0)
+        absent = variants - sum(balances[digest].used for digest in files)
+        if block in batch.roster.people and variants - have > MOST_ABSENT * variants:
+            _tell_of_absent(files[0], batch.sizes[block], variants - have, variants)
         found[block] = {
             "samples": batch.sizes[block],
             "files": files,
@@ -109,7 +110,7 @@ def _blocks(
             "contigs": contigs.get(block, []),
             "variants": have,
             "absent": absent,
-            "absent_is_reference": absent - (number - have),
+            "absent_is_reference": absent - (variants - have),
         }
     return found
 

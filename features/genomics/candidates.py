@@ -20,7 +20,6 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from features.contract.schemas import VARIANTS
 from features.contract.settings import GenomicsSettings
 from features.genomics.clean import Layout, Rule, Variant
-from features.genomics.columns import by_name, sparse
 from features.genomics.contigs import region
 from features.genomics.counts import COUNTS, count_calls, members, sole_carriers
 from features.genomics.dosages import DOSED, DTYPE, sum_dosages
@@ -79,19 +78,20 @@ TALLY = pa.schema(
 )
 """How many candidates (`rule` null) or refusals a part gave, how many of them are the first of their line, and how
 many have dosages."""
-KINDS = {"variants": CANDIDATES, "refused": REFUSED, "measured": MEASURED, "tally": TALLY}
-PARSED = pa.schema(
+SPANS = pa.schema(
     [
-        ("part", pa.int32()),
-        ("batch", pa.int32()),
-        ("kind", pa.string()),
-        ("rows", pa.binary()),
-        ("name", pa.int64()),
-        *TALLY,
+        ("sample_block", pa.string()),
+        ("contig", pa.string()),
+        ("first", pa.int64()),
+        ("last", pa.int64()),
+        ("is_doubled", pa.bool_()),
     ]
 )
-"""A sealed batch of rows of one of KINDS, and which of its part it is; TALLY as it is; or of a candidate its
-`name`, which two of the same variant and block share, and hardly any others."""
+"""Between which positions of a contig a part's candidates lie, and whether two of the part's, on any contig, may
+be of the same variant."""
+KINDS = {"variants": CANDIDATES, "refused": REFUSED, "measured": MEASURED, "tally": TALLY, "spans": SPANS}
+PARSED = pa.schema([("part", pa.int32()), ("batch", pa.int32()), ("kind", pa.string()), ("rows", pa.binary())])
+"""A sealed batch of rows of one of KINDS, and which of its part it is."""
 SEALED_BYTES = 256 << 10
 """So small that many are a batch for Python: what else a query gives it then comes in large ones too."""
 
@@ -136,29 +136,17 @@ class _Parser:
             for index in batch["id"].to_pylist():
                 number = 0
                 for kind, rows in parse_part(work, work.parts[index]):
-                    if kind == "tally":
-                        yield sparse(PARSED, **by_name(rows))
-                        continue
                     sealed = _sealed(rows)
-                    places = range(number, number := number + len(sealed))
-                    own = [index] * len(sealed), [kind] * len(sealed)
-                    yield sparse(PARSED, part=own[0], batch=places, kind=own[1], rows=sealed)
-                    if kind == "variants":
-                        yield sparse(PARSED, name=_names(rows))
+                    places = pa.array(range(number, number := number + len(sealed)), pa.int32())
+                    own = [pa.array([value] * len(sealed)) for value in (index, kind)]
+                    columns = [own[0].cast(pa.int32()), places, own[1], pa.array(sealed, pa.binary())]
+                    yield pa.RecordBatch.from_arrays(columns, schema=PARSED)
 
 
 def _sealed(rows: pa.RecordBatch) -> list[bytes]:
     """Pieces of about SEALED_BYTES if their rows are of one size; each has one at least."""
-    step = max(1, SEALED_BYTES * len(rows) // rows.nbytes)
+    step = max(1, SEALED_BYTES * len(rows) // max(1, rows.nbytes))
     return [seal(rows.slice(start, step)) for start in range(0, len(rows), step)]
-
-
-def _names(candidates: pa.RecordBatch) -> npt.NDArray[np.int64]:
-    """Of candidates of one block."""
-    keys, blocks = (candidates[name].to_numpy(zero_copy_only=False) for name in ("variant_key", "sample_block"))
-    found = hash_array(keys, categorize=False) ^ hash_array(blocks[:1], categorize=False)
-    names: npt.NDArray[np.int64] = found.view(np.int64)
-    return names
 
 
 def parse_part(work: Work, part: Part) -> Iterator[tuple[str, pa.RecordBatch]]:
@@ -167,7 +155,7 @@ def parse_part(work: Work, part: Part) -> Iterator[tuple[str, pa.RecordBatch]]:
     layout, sexes = _layout(work, part.digest), work.sexes.get(columns.block)
     placed: list[Placed] = []
     refusals: list[tuple[str, str, str]] = []
-    counts, size = _Counts(), 0
+    counts, spans, size = _Counts(), _Spans(columns.block), 0
     measured = no_measures(len(sexes) if sexes is not None else 0)
     for location, items in part.records(layout):
         offset = int(location.partition("+")[0])
@@ -180,12 +168,13 @@ def parse_part(work: Work, part: Part) -> Iterator[tuple[str, pa.RecordBatch]]:
                 size += item.calls.nbytes + (_info_bytes(item.info) if item.info else 0)
             size += _ROW_OVERHEAD
         if size >= BATCH_BYTES or len(placed) + len(refusals) >= BATCH_ROWS:
-            yield from _batches(placed, refusals, work.order[part.digest], columns.block, sexes, layout)
+            yield from spans.of(_batches(placed, refusals, work.order[part.digest], columns.block, sexes, layout))
             measured = _add_measured(measured, placed)
             placed, refusals, size = [], [], 0
-    yield from _batches(placed, refusals, work.order[part.digest], columns.block, sexes, layout)
+    yield from spans.of(_batches(placed, refusals, work.order[part.digest], columns.block, sexes, layout))
     yield from _of_samples(_add_measured(measured, placed), columns.block)
     yield "tally", counts.rows(part.digest)
+    yield "spans", spans.rows()
 
 
 @dataclass(slots=True)
@@ -212,6 +201,39 @@ class _Counts:
             for rule, number in self.items.items()
         ]
         return _batch(zip(*rows, strict=True) if rows else [[]] * len(TALLY), TALLY)
+
+
+@dataclass(slots=True)
+class _Spans:
+    """SPANS of the candidates of a part, which are of one block."""
+
+    block: str
+    ends: list[pa.Table] = field(default_factory=list)
+    names: list[npt.NDArray[np.uint64]] = field(default_factory=list)
+    """Of the keys: two of the same have one name, and hardly any others do."""
+
+    def of(self, batches: Iterable[tuple[str, pa.RecordBatch]]) -> Iterator[tuple[str, pa.RecordBatch]]:
+        """The same batches."""
+        for kind, rows in batches:
+            if kind == "variants":
+                own = pa.table([rows["contig"], rows["position"], rows["position"]], ["contig", "first", "last"])
+                self.ends.append(_ends(own))
+                self.names.append(hash_array(rows["variant_key"].to_numpy(zero_copy_only=False), categorize=False))
+            yield kind, rows
+
+    def rows(self) -> pa.RecordBatch:
+        if not self.ends:
+            return _batch([[]] * len(SPANS), SPANS)
+        ends, names = _ends(pa.concat_tables(self.ends)).combine_chunks(), np.concatenate(self.names)
+        is_doubled = len(np.unique(names)) < len(names)
+        places = [ends[name].chunk(0) for name in ("contig", "first", "last")]
+        return _batch([pa.repeat(self.block, len(ends)), *places, pa.repeat(is_doubled, len(ends))], SPANS)
+
+
+def _ends(spans: pa.Table) -> pa.Table:
+    """The `first` and `last` of each contig."""
+    found = spans.group_by("contig", use_threads=False).aggregate([("first", "min"), ("last", "max")])
+    return found.rename_columns({"first_min": "first", "last_max": "last"})
 
 
 def _layout(work: Work, digest: str) -> Layout:

@@ -1,6 +1,7 @@
 """Contigs by one name, and the regions where ploidy hangs on sex."""
 
 import re
+from collections import Counter
 from enum import IntEnum
 from functools import lru_cache
 
@@ -45,6 +46,9 @@ class Region(IntEnum):
     X = 1
     Y = 2
     MT = 3
+
+
+RegionCounts = Counter[Region]
 
 
 @lru_cache(1 << 10)

@@ -6,6 +6,7 @@ or changed, a sex was corrected, a new file has variants that count before those
 """
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -17,6 +18,7 @@ from features.contract.paths import FileStat, Location
 from features.contract.persons import PersonKeyer
 from features.contract.runs import Runs
 from features.contract.schemas import GENOTYPES, SAMPLES, VARIANTS
+from features.genomics.contigs import Region, RegionCounts
 from features.genomics.counts import SEXES
 from features.genomics.roster import Columns
 from features.lake import read_table
@@ -60,6 +62,11 @@ class Earlier:
         """The kinds of the INFO keys that are kept."""
         found: dict[str, str] = self.counts["info"]
         return found
+
+    @property
+    def regions(self) -> RegionCounts:
+        """How many of its variants are where."""
+        return Counter({Region[name.upper()]: number for name, number in self.counts["regions"].items()})
 
     @property
     def balances(self) -> dict[str, Balance]:

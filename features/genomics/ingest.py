@@ -1,6 +1,7 @@
 """Files of genomes to `variants`, `genotypes` and `samples`: read, clean, summarise."""
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -22,6 +23,7 @@ from features.genomics.batch import Batch, open_batch
 from features.genomics.blocks import KEYS
 from features.genomics.candidates import SEALED_BYTES, Work, candidates
 from features.genomics.conformance.gate import check_strictly
+from features.genomics.contigs import Region, RegionCounts
 from features.genomics.counts import COUNTS
 from features.genomics.dosages import DOSED
 from features.genomics.earlier import (
@@ -40,7 +42,13 @@ from features.genomics.measures import MEASURES, measures_by_sample, no_summarie
 from features.genomics.packing import packed_size
 from features.genomics.reference import open_reference
 from features.genomics.roster import IDENTIFIER, Roster
-from features.genomics.samples import summarise_samples, sums_by_sample
+from features.genomics.samples import (
+    count_regions,
+    count_singletons,
+    find_inbreeding,
+    summarise_samples,
+    sums_by_sample,
+)
 from features.genomics.statistics import describe_rows
 from features.genomics.summarise import summarise_variants
 from features.genomics.write import write_calls
@@ -111,12 +119,12 @@ def _ingest(
     with ExitStack() as stack:
         parsed = candidates(spark, work).persist(StorageLevel.DISK_ONLY)
         stack.callback(parsed.unpersist)
-        tallies, may_have_doubles = tally(parsed)
+        tallies, suspects = tally(parsed)
         stack.enter_context(bounded_arrow_batches(spark, max(SEALED_BYTES, _row_bytes(batch, genomics))))
         doubles, every = None, accept(parsed, None)
         comes_again = _comes_again(batch, every)
-        if comes_again or may_have_doubles:
-            doubles = find_doubles(parsed, earlier if comes_again else None).persist()
+        if comes_again or suspects:
+            doubles = find_doubles(parsed, suspects, earlier if comes_again else None).persist()
             stack.callback(doubles.unpersist)
         balances = _balances(batch, tallies, doubles, work)
         check_nothing_refused(joint, batch.files_by_block(), balances)
@@ -124,9 +132,10 @@ def _ingest(
         contigs = contigs_by_block(accepted, joint, earlier)
         filled = reference_calls(accepted, contigs, batch.sexes, genomics.build, earlier)
         all_new = _are_all_new(batch, accepted, filled, comes_again)
-        tables = _write(spark, lake, genomics, batch, parsed, tallies, accepted, filled, all_new)
-    written = (read_version(spark, lake, t.path, tables[t.path]) for t in (VARIANTS, GENOTYPES, SAMPLES))
-    return Written(tables, count_all(batch, balances, contigs, *written) | {"info": kinds_before | kinds(info)})
+        tables, regions, rows = _write(spark, lake, genomics, batch, parsed, tallies, accepted, filled, all_new)
+    samples = read_version(spark, lake, SAMPLES.path, tables[SAMPLES.path])
+    counts = count_all(batch, balances, contigs, regions, rows, samples)
+    return Written(tables, counts | {"info": kinds_before | kinds(info)})
 
 
 def _comes_again(batch: Batch, read: DataFrame) -> bool:
@@ -224,10 +233,10 @@ def _write(
     accepted: DataFrame,
     filled: DataFrame | None,
     all_new: bool,
-) -> dict[str, int]:
-    """The four tables and their new versions; samples are summarised beside the calls and variants as written.
-    What was called and refused earlier stays, and where nobody and nothing that was called earlier is in the new
-    rows, as with another chromosome, so does what was summed up of earlier variants."""
+) -> tuple[dict[str, int], RegionCounts, dict[str, int]]:
+    """The new versions of the four tables; how many variants there are now by Region; how many rows are new of
+    each block. What was called and refused earlier stays, and where nobody and nothing that was called earlier is
+    in the new rows, as with another chromosome, so does what was summed up of earlier variants."""
     build, somatic, earlier = genomics.build, genomics.somatic, batch.earlier
     people, before, group = batch.by_sex(), earlier.samples if earlier else None, None if somatic else ""
     refused_any = any(tally.rule for tally in tallies)
@@ -236,7 +245,8 @@ def _write(
     one_row_each = all_new and len(batch.sizes) == 1
     by_tasks = append if one_row_each else {GENOTYPES.path: bool(earlier)}
     few, describe = accepted.coalesce(_few(spark)), partial(describe_rows, build, people, group)
-    with write_calls(few, filled, batch.sexes, lake, by_tasks, describe) as (tables, sums):
+    with write_calls(few, filled, batch.sexes, lake, by_tasks, describe) as calls:
+        tables = calls.tables
         if not one_row_each:
             variants = summarise_variants(_counted(few, filled, earlier, all_new), build, people, group)
             beside_earlier = append[VARIANTS.path]
@@ -244,14 +254,21 @@ def _write(
                 variants, lake, VARIANTS, reshape=not beside_earlier, append=beside_earlier
             )
         called, described = (read_version(spark, lake, t.path, tables[t.path]) for t in (GENOTYPES, VARIANTS))
-        every = sums_by_sample(sums, before)
+        every = sums_by_sample(calls.sums, before)
+        if one_row_each:
+            regions = sum(calls.regions.values(), earlier.regions if earlier else Counter())
+        else:
+            regions = count_regions(described, build)
+            every = every.drop("n_singletons").join(count_singletons(called, described), KEYS, "left")
         if genomics.measures:
             every = every.join(measures_by_sample(of_kind(parsed, "measured"), before), KEYS, "left")
         else:
             every = every.withColumns(no_summaries())
-        samples = summarise_samples(called, described, every, batch.people(spark), batch.sizes, build, somatic)
+        x = find_inbreeding(called, described, batch.sizes, build) if regions[Region.X] else None
+        samples = summarise_samples(every, batch.people(spark), regions, x, somatic)
         tables[SAMPLES.path] = write_table(samples, lake, SAMPLES, reshape=True)
-    return tables | {quarantine(JOB).path: refused_lines}
+    tables[quarantine(JOB).path] = refused_lines
+    return tables, regions, {block: found.total() for block, found in calls.regions.items()}
 
 
 def _counted(accepted: DataFrame, filled: DataFrame | None, earlier: Earlier | None, all_new: bool) -> DataFrame:

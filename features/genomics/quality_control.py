@@ -150,7 +150,11 @@ def _judge_samples(
         keys = broadcast_if_few(variants.filter(failed).select("variant_key"), left_out)
         placed = genotypes.join(keys, "variant_key", "left_semi").withColumns(place_of_key())
         calls = placed.select(
-            "sample_block", "calls", region_of(build).alias("region"), sf.lit(0).alias("substitution")
+            "sample_block",
+            "calls",
+            region_of(build).alias("region"),
+            sf.lit(0).alias("substitution"),
+            "sole_carrier",
         )
         few = calls.coalesce(samples.sparkSession.sparkContext.defaultParallelism)
         lost = sums_by_sample(sum_calls(few, sexes)).select(*KEYS, sf.col("n_called").alias("lost"))

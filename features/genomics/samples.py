@@ -4,6 +4,7 @@ Heterozygous and homozygous calls are counted where the sample has two copies, a
 --sample-counts` does; a call on Y is nothing that a woman could miss.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,15 +18,17 @@ from pyspark.sql.pandas.types import from_arrow_schema
 
 from features.contract.schemas import SAMPLES
 from features.genomics.blocks import KEYS, batches_by_block, of_samples, packed_rows
-from features.genomics.contigs import Region
+from features.genomics.contigs import Region, RegionCounts
 from features.genomics.ordered import in_buckets, ordered_sum
 from features.genomics.packing import MISSING, Codes, unpack
 from features.genomics.sexes import Sexes, copies
 from features.genomics.summarise import region_of
 
-SUMS = ("n_called", "n_het", "n_hom_alt", "n_het_haploid", "n_transitions", "n_transversions")
-PARTIAL = pa.schema([("sample_block", pa.string()), ("sums", pa.binary())])
-"""SUMS of the samples of a block over some of its rows, (6, samples)."""
+_CALLS = ("n_called", "n_het", "n_hom_alt", "n_het_haploid", "n_transitions", "n_transversions")
+SUMS = (*_CALLS, "n_singletons")
+PARTIAL = pa.schema([("sample_block", pa.string()), ("sums", pa.binary()), ("regions", pa.list_(pa.int64()))])
+"""SUMS of the samples of a block over some of its rows, (7, samples), and how many of these lie in each Region.
+Singletons are those of the block: who alone carries a variant there."""
 LARGEST_FEMALE_F, SMALLEST_MALE_F = 0.2, 0.8
 """As in `plink1.9 --check-sex`; between them the sex is unknown."""
 _KINDS = 3
@@ -38,26 +41,22 @@ Floats = npt.NDArray[np.float64]
 
 
 def summarise_samples(
-    genotypes: DataFrame,
-    variants: DataFrame,
     sums: DataFrame,
     people: DataFrame,
-    sizes: Mapping[str, int],
-    build: str,
+    regions: RegionCounts,
+    x_inbreeding: DataFrame | None,
     somatic: bool,
 ) -> DataFrame:
-    """The `samples` table. `genotypes` and `variants` are the tables, blocks of so many samples (`sizes`); `sums`
-    has KEYS, SUMS and what was measured; `people` KEYS, `person_key` and `sex`.
+    """The `samples` table. `sums` has KEYS, SUMS and what was measured; `people` KEYS, `person_key` and `sex`;
+    `regions` tells how many variants are where, and `x_inbreeding` of each sample what they say of its sex.
 
     A variant without a row in the sample's block is missing there.
     """
-    regions = count_regions(variants, build)
-    joined = people.join(sums, KEYS, "left").join(_singletons(genotypes, variants), KEYS, "left")
-    joined = joined.fillna(0, subset=[*SUMS, "n_singletons"])
-    if regions[Region.X]:
-        joined = joined.join(_inbreeding(genotypes, variants, sizes, build), KEYS, "left")
-    else:
+    joined = people.join(sums, KEYS, "left").fillna(0, subset=[*SUMS])
+    if x_inbreeding is None:
         joined = joined.withColumn("x_inbreeding", sf.lit(None).cast("double"))
+    else:
+        joined = joined.join(x_inbreeding, KEYS, "left")
     # A tumour's calls on X are what it acquired, and tell no sex.
     f = sf.lit(None).cast("double") if somatic else sf.col("x_inbreeding")
     told = sf.when(f < LARGEST_FEMALE_F, "female").when(f > SMALLEST_MALE_F, "male").otherwise("unknown")
@@ -67,36 +66,37 @@ def summarise_samples(
 
 
 def sum_calls(calls: DataFrame, sexes: Mapping[str, Sexes]) -> DataFrame:
-    """PARTIAL sums; `calls` has `sample_block, calls, region, substitution`. A task gives one row per block, of
-    all its samples, so tasks should be few."""
+    """PARTIAL sums; `calls` has `sample_block, calls, region, substitution, sole_carrier`. A task gives a row for
+    each block, of all its samples, so tasks should be few."""
     return calls.mapInArrow(partial(_sum, dict(sexes)), from_arrow_schema(PARTIAL))
 
 
 def sums_by_sample(partial_sums: DataFrame, before: DataFrame | None = None) -> DataFrame:
     """KEYS and SUMS of every sample, from PARTIAL ones. What was summed `before`, of other calls, is added."""
     ddl = ", ".join(f"{name} bigint" for name in SUMS)
-    rows = partial_sums.select(PARTIAL.names).mapInArrow(
+    rows = partial_sums.select(PARTIAL.names[:2]).mapInArrow(
         _by_sample, f"sample_block string, sample_index int, {ddl}"
     )
     every = rows if before is None else rows.unionByName(before.select(rows.columns))
     return every.groupBy(KEYS).agg(*(sf.sum(name).alias(name) for name in SUMS))
 
 
-def count_regions(variants: DataFrame, build: str) -> dict[Region, int]:
+def count_regions(variants: DataFrame, build: str) -> RegionCounts:
     """How many of these variants are where."""
     rows = variants.select(region_of(build).alias("region")).groupBy("region").count().collect()
-    return dict.fromkeys(Region, 0) | {Region(row["region"]): row["count"] for row in rows}
+    return Counter({Region(row["region"]): row["count"] for row in rows})
 
 
-def call_rate(regions: Mapping[Region, int]) -> Column:
+def call_rate(regions: RegionCounts) -> Column:
     """From `n_called` and `sex`: the share of so many variants that was called, of those on Y in men alone."""
     on_y = regions[Region.Y]
-    n = sf.lit(sum(regions.values()) - on_y) + sf.when(sf.col("sex") == "male", on_y).otherwise(0)
+    n = sf.lit(regions.total() - on_y) + sf.when(sf.col("sex") == "male", on_y).otherwise(0)
     return sf.when(n > 0, sf.col("n_called") / n).otherwise(0.0)
 
 
-def _singletons(genotypes: DataFrame, variants: DataFrame) -> DataFrame:
-    """How many variants only this sample carries, in one copy: alone in its block, confirmed over all."""
+def count_singletons(genotypes: DataFrame, variants: DataFrame) -> DataFrame:
+    """KEYS and `n_singletons`, how many variants only this sample carries, in one copy: alone in its block,
+    confirmed over all."""
     carriers = sf.col("n_het") - sf.col("n_het_haploid") + sf.col("n_hom_alt")
     alone = variants.filter(carriers == 1).select("variant_key")
     found = genotypes.filter(sf.col("sole_carrier").isNotNull()).select(
@@ -105,7 +105,7 @@ def _singletons(genotypes: DataFrame, variants: DataFrame) -> DataFrame:
     return found.join(alone, "variant_key").groupBy(KEYS).agg(sf.count("*").alias("n_singletons"))
 
 
-def _inbreeding(genotypes: DataFrame, variants: DataFrame, sizes: Mapping[str, int], build: str) -> DataFrame:
+def find_inbreeding(genotypes: DataFrame, variants: DataFrame, sizes: Mapping[str, int], build: str) -> DataFrame:
     """KEYS and `x_inbreeding`, F = (O - E) / (N - E) over N calls on X, O of them homozygous, E expected so
     (https://www.cog-genomics.org/plink/1.9/basic_stats#check_sex); null without a call that tells anything."""
     het_free = sf.col("allele_count") - sf.col("n_het_haploid") / 2
@@ -125,28 +125,31 @@ def _inbreeding(genotypes: DataFrame, variants: DataFrame, sizes: Mapping[str, i
 
 @dataclass(slots=True)
 class SampleSums:
-    """SUMS of the samples of blocks, over the rows that were added."""
+    """PARTIAL sums of blocks, over the rows that were added."""
 
     sexes: Mapping[str, Sexes]
     sums: dict[str, Counts] = field(default_factory=dict)
+    regions: dict[str, Counts] = field(default_factory=dict)
 
     def add(self, rows: pa.RecordBatch) -> None:
-        """`sample_block, calls, region, substitution`."""
+        """`sample_block, calls, region, substitution, sole_carrier`."""
         for block, batch in batches_by_block([rows]):
-            sexes = self.sexes[block]
+            sexes, regions = self.sexes[block], batch["region"].to_numpy()
             sums = self.sums.setdefault(block, np.zeros((len(SUMS), len(sexes)), np.int64))
-            groups = batch["region"].to_numpy() * _KINDS + batch["substitution"].to_numpy()
+            self.regions.setdefault(block, np.zeros(len(Region), np.int64))
+            self.regions[block] += np.bincount(regions, minlength=len(Region))
+            sums[-1] += np.bincount(batch["sole_carrier"].drop_null(), minlength=len(sexes))
+            groups = regions * _KINDS + batch["substitution"].to_numpy()
             for group in np.flatnonzero(np.bincount(groups)):
                 place, kind = divmod(int(group), _KINDS)
                 chosen = batch["calls"].filter(pa.array(groups == group))
-                sums += count_by_sample(chosen, sexes, Region(place), kind)
+                sums[:-1] += count_by_sample(chosen, sexes, Region(place), kind)
 
     def partial(self) -> pa.RecordBatch:
         """PARTIAL rows."""
-        blocks = pa.array(self.sums, pa.string())
-        return pa.RecordBatch.from_arrays(
-            [blocks, pa.array(map(bytes, self.sums.values()), pa.binary())], schema=PARTIAL
-        )
+        columns = [self.sums.keys(), map(bytes, self.sums.values()), self.regions.values()]
+        arrays = [pa.array(list(column), kind) for column, kind in zip(columns, PARTIAL.types, strict=True)]
+        return pa.RecordBatch.from_arrays(arrays, schema=PARTIAL)
 
 
 def _sum(sexes: dict[str, Sexes], batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -164,7 +167,7 @@ def _by_sample(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
 
 
 def count_by_sample(calls: pa.Array, sexes: Sexes, place: Region, substitution: int) -> Counts:
-    """SUMS of each sample over packed rows of one region and kind of substitution: (6, samples)."""
+    """Of SUMS those of calls over packed rows of one region and kind of substitution: (6, samples)."""
     diploid, haploid = copies(sexes, place)
     n_het, n_hom_alt, n_called = _count(calls, len(sexes))
     carried = (n_het + n_hom_alt) * diploid

@@ -1,6 +1,7 @@
 """What was accepted to `genotypes`, and where no variant has a second row to `variants`, by the tasks that hold
 it; on the way the calls of each sample are summed."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -8,13 +9,14 @@ from typing import Any
 
 import pyarrow as pa
 from pyspark import StorageLevel
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, Row
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from features.contract.paths import Location
 from features.contract.schemas import GENOTYPES, VARIANTS
 from features.genomics.accepted import rows_of
 from features.genomics.columns import at_least, by_name, sparse
+from features.genomics.contigs import Region, RegionCounts
 from features.genomics.samples import PARTIAL, SampleSums
 from features.genomics.sexes import Sexes
 from features.genomics.statistics import Columns
@@ -37,6 +39,16 @@ _AT_ONCE = 4096
 Describe = Callable[[Columns], pa.Table]
 
 
+@dataclass(frozen=True, slots=True)
+class WrittenCalls:
+    """The new versions of the tables that were written, PARTIAL sums of the calls, and how many rows of each block
+    lie in each Region."""
+
+    tables: dict[str, int]
+    sums: DataFrame
+    regions: dict[str, RegionCounts]
+
+
 @contextmanager
 def write_calls(
     accepted: DataFrame,
@@ -45,8 +57,8 @@ def write_calls(
     lake: Location,
     append: Mapping[str, bool],
     describe: Describe,
-) -> Iterator[tuple[dict[str, int], DataFrame]]:
-    """The new versions, and PARTIAL sums, of what was accepted and what is `filled` in besides.
+) -> Iterator[WrittenCalls]:
+    """What was accepted, and what is `filled` in besides.
 
     The tables written are those of which is said whether to `append`; `describe` gives the rows of `variants`.
     """
@@ -63,9 +75,20 @@ def write_calls(
             written = written.unionByName(filled.mapInArrow(write, result))
         # Kept: what is lost with an executor is written again, to files that nobody names.
         stack.callback(written.persist(StorageLevel.DISK_ONLY).unpersist)
-        names = [(row["table"], row["name"]) for row in written.filter("name is not null").collect()]
-        tables = {table: own.commit({name for of, name in names if of == table}) for table, own in files.items()}
-        yield tables, written.filter("sums is not null")
+        told = written.drop("sums").collect()
+        tables = {
+            table: own.commit({row["name"] for row in told if row["table"] == table})
+            for table, own in files.items()
+        }
+        yield WrittenCalls(tables, written.filter("sums is not null"), _regions(told))
+
+
+def _regions(told: Iterable[Row]) -> dict[str, RegionCounts]:
+    found: dict[str, RegionCounts] = {}
+    for row in told:
+        if row["sample_block"]:
+            found.setdefault(row["sample_block"], Counter()).update(dict(zip(Region, row["regions"], strict=True)))
+    return found
 
 
 @dataclass(frozen=True)
@@ -93,5 +116,4 @@ class _Write:
                     files[VARIANTS.path].write(self.describe(by_name(rows)))
         for path, own in files.items():
             yield sparse(_RESULT, table=pa.repeat(path, len(own.names)), name=pa.array(own.names, pa.string()))
-        found = sums.partial()
-        yield sparse(_RESULT, sample_block=found["sample_block"], sums=found["sums"])
+        yield sparse(_RESULT, **by_name(sums.partial()))

@@ -94,7 +94,9 @@ def rows(
     batches = [of_kind for part in file.parts for of_kind in parse_part(work, part)]
     offsets = [offset for kind, batch in batches if kind == "variants" for offset in batch["offset"].to_pylist()]
     assert offsets == sorted(offsets)
-    found = [_NOTHING | row for kind, batch in batches if kind != "tally" for row in batch.to_pylist()]
+    found = [
+        _NOTHING | row for kind, batch in batches if kind not in ("tally", "spans") for row in batch.to_pylist()
+    ]
     hidden = (*PLACE[:2], "source_digest", "location")
     return sorted(({n: v for n, v in row.items() if n not in hidden} for row in found), key=str)
 
