@@ -10,7 +10,7 @@ import gc
 import zipimport
 
 import pandas  # noqa: F401
-import pyarrow  # noqa: F401
+import pyarrow as pa
 import pyspark.sql  # noqa: F401
 from pyspark.daemon import manager
 
@@ -21,6 +21,9 @@ def _keep(_: zipimport.zipimporter) -> None:
 
 if __name__ == "__main__":
     zipimport.zipimporter.invalidate_caches = _keep  # type: ignore[assignment, method-assign]
+    # Arrow's own pool gives memory back to the system a moment after it is freed, and takes it again for the next
+    # batch, page by page.
+    pa.set_memory_pool(pa.system_memory_pool())
     # What is imported by now lives as long as the workers, which share it.
     gc.freeze()
     manager()  # type: ignore[no-untyped-call]
