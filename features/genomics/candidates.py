@@ -266,7 +266,7 @@ def _batches(
     if placed and sexes is not None:
         offsets, alleles, variants = zip(*placed, strict=True)
         described = [_described(variant, layout.info) for variant in variants]
-        codes = np.stack([variant.calls.codes for variant in variants])
+        codes = np.concatenate([variant.calls.codes for variant in variants]).reshape(len(variants), -1)
         regions = [region(layout.build, variant.contig, variant.position) for variant in variants]
         packed, groups = pack(codes), members(sexes)
         calls, counts = [row.tobytes() for row in packed], count_calls(packed, groups)

@@ -35,8 +35,10 @@ def count_calls(packed: npt.NDArray[np.uint8], groups: Sequence[npt.NDArray[np.b
     words = _words(packed)
     low, high = words & _LOW_BITS, (words >> np.uint64(1)) & _LOW_BITS
     by_code = low & ~high, high & ~low, low & high
-    found = np.empty((len(packed), len(groups), len(CALLS)), np.int64)
+    found = np.zeros((len(packed), len(groups), len(CALLS)), np.int64)
     for number, group in enumerate(groups):
+        if not group.any():
+            continue
         mask = _words(pack(group.astype(np.uint8))[None])
         for code, bits in enumerate(by_code, start=1):
             found[:, number, code] = np.bitwise_count(bits & mask).sum(axis=1, dtype=np.int64)

@@ -49,12 +49,12 @@ def _alike(words: npt.NDArray[np.uint32], hom_ref: np.uint32) -> Codes | None:
     Beside that a call differs in the last bit of either allele, or it is `./.`.
     """
     differing = words ^ hom_ref
-    codes: Codes = (differing >> _SECOND).astype(np.uint8)
-    codes += differing.astype(np.uint8)
-    other = differing & _NO_ALLELE
-    if other.max():
+    both = differing >> _SECOND
+    both += differing
+    codes: Codes = both.astype(np.uint8)
+    if np.bitwise_or.reduce(differing) & _NO_ALLELE:
         missing = differing == _NO_CALL
-        if not np.array_equal(missing, other != 0):
+        if not np.array_equal(missing, differing & _NO_ALLELE != 0):
             return None
         codes[missing] = 3
     return codes
