@@ -20,6 +20,7 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from features.contract.schemas import VARIANTS
 from features.contract.settings import GenomicsSettings
 from features.genomics.clean import Layout, Rule, Variant
+from features.genomics.columns import batch_of
 from features.genomics.contigs import region
 from features.genomics.counts import COUNTS, count_calls, members, sole_carriers
 from features.genomics.dosages import DOSED, DTYPE, sum_dosages
@@ -137,10 +138,8 @@ class _Parser:
                 number = 0
                 for kind, rows in parse_part(work, work.parts[index]):
                     sealed = _sealed(rows)
-                    places = pa.array(range(number, number := number + len(sealed)), pa.int32())
-                    own = [pa.array([value] * len(sealed)) for value in (index, kind)]
-                    columns = [own[0].cast(pa.int32()), places, own[1], pa.array(sealed, pa.binary())]
-                    yield pa.RecordBatch.from_arrays(columns, schema=PARSED)
+                    places = range(number, number := number + len(sealed))
+                    yield batch_of([[index] * len(sealed), places, [kind] * len(sealed), sealed], PARSED)
 
 
 def _sealed(rows: pa.RecordBatch) -> list[bytes]:
@@ -200,7 +199,7 @@ class _Counts:
             (digest, rule, self.lines[rule], number, 0 if rule else self.with_dosages)
             for rule, number in self.items.items()
         ]
-        return _batch(zip(*rows, strict=True) if rows else [[]] * len(TALLY), TALLY)
+        return batch_of(zip(*rows, strict=True) if rows else [[]] * len(TALLY), TALLY)
 
 
 @dataclass(slots=True)
@@ -223,11 +222,11 @@ class _Spans:
 
     def rows(self) -> pa.RecordBatch:
         if not self.ends:
-            return _batch([[]] * len(SPANS), SPANS)
+            return batch_of([[]] * len(SPANS), SPANS)
         ends, names = _ends(pa.concat_tables(self.ends)).combine_chunks(), np.concatenate(self.names)
         is_doubled = len(np.unique(names)) < len(names)
         places = [ends[name].chunk(0) for name in ("contig", "first", "last")]
-        return _batch([pa.repeat(self.block, len(ends)), *places, pa.repeat(is_doubled, len(ends))], SPANS)
+        return batch_of([pa.repeat(self.block, len(ends)), *places, pa.repeat(is_doubled, len(ends))], SPANS)
 
 
 def _ends(spans: pa.Table) -> pa.Table:
@@ -262,7 +261,7 @@ def _batches(
     layout: Layout,
 ) -> Iterator[tuple[str, pa.RecordBatch]]:
     if refusals:
-        yield "refused", _batch(zip(*refusals, strict=True), REFUSED)
+        yield "refused", batch_of(zip(*refusals, strict=True), REFUSED)
     if placed and sexes is not None:
         offsets, alleles, variants = zip(*placed, strict=True)
         described = [_described(variant, layout.info) for variant in variants]
@@ -281,7 +280,7 @@ def _batches(
             *imputed[1:],
             *_measures(variants),
         ]
-        yield "variants", _batch([*found, carriers, regions, _substitutions(variants)], CANDIDATES)
+        yield "variants", batch_of([*found, carriers, regions, _substitutions(variants)], CANDIDATES)
 
 
 def _substitutions(variants: Sequence[Variant]) -> pa.Array:
@@ -325,7 +324,7 @@ def _add_measured(measured: Counts, placed: Sequence[Placed]) -> Counts:
 
 def _of_samples(measured: Counts, block: str) -> Iterator[tuple[str, pa.RecordBatch]]:
     if not np.array_equal(measured, no_measures(measured.shape[1])):
-        yield "measured", _batch([[block], [measured.tobytes()]], MEASURED)
+        yield "measured", batch_of([[block], [measured.tobytes()]], MEASURED)
 
 
 def _described(variant: Variant, fields: Fields) -> tuple[object, ...]:
@@ -354,8 +353,3 @@ def _entries(info: Info, fields: Fields, texts: bool) -> list[tuple[str, Values]
     if not info:
         return None
     return [(key, info[key]) for key in sorted(info) if fields[key].is_text is texts] or None
-
-
-def _batch(columns: Iterable[object], schema: pa.Schema) -> pa.RecordBatch:
-    arrays = [pa.array(column, kind) for column, kind in zip(columns, schema.types, strict=True)]
-    return pa.RecordBatch.from_arrays(arrays, schema=schema)

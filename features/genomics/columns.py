@@ -37,6 +37,12 @@ def by_name(rows: pa.RecordBatch) -> dict[str, pa.Array]:
     return dict(zip(rows.schema.names, rows.columns, strict=True))
 
 
+def batch_of(columns: Iterable[Any], schema: pa.Schema) -> pa.RecordBatch:
+    """Rows of a schema from its columns, in order."""
+    arrays = [pa.array(column, kind) for column, kind in zip(columns, schema.types, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
 def sparse(schema: pa.Schema, **columns: Any) -> pa.RecordBatch:
     """Rows of a schema, null but for these columns."""
     rows = len(next(iter(columns.values())))

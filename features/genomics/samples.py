@@ -18,6 +18,7 @@ from pyspark.sql.pandas.types import from_arrow_schema
 
 from features.contract.schemas import SAMPLES
 from features.genomics.blocks import KEYS, batches_by_block, of_samples, packed_rows
+from features.genomics.columns import batch_of
 from features.genomics.contigs import Region, RegionCounts
 from features.genomics.ordered import in_buckets, ordered_sum
 from features.genomics.packing import MISSING, Codes, unpack
@@ -147,9 +148,7 @@ class SampleSums:
 
     def partial(self) -> pa.RecordBatch:
         """PARTIAL rows."""
-        columns = [self.sums.keys(), map(bytes, self.sums.values()), self.regions.values()]
-        arrays = [pa.array(list(column), kind) for column, kind in zip(columns, PARTIAL.types, strict=True)]
-        return pa.RecordBatch.from_arrays(arrays, schema=PARTIAL)
+        return batch_of([[*self.sums], [*map(bytes, self.sums.values())], [*self.regions.values()]], PARTIAL)
 
 
 def _sum(sexes: dict[str, Sexes], batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
