@@ -48,7 +48,7 @@ class TaskFiles:
     _writer: pq.ParquetWriter | None = None
 
     def write(self, rows: pa.Table) -> None:
-        """Rows of the table's columns, in order."""
+        """Rows of the table's columns, in order; texts may be coded, all of a column's in one way."""
         if len(rows):
             self._held.append(rows)
             self._held_bytes += rows.get_total_buffer_size()
@@ -65,8 +65,11 @@ class TaskFiles:
         if self._writer is None:
             self.names.append(f"{uuid.uuid4().hex}.parquet")
             stream = self._stack.enter_context((self.folder / self.names[-1]).open("wb"))
-            self._writer = self._stack.enter_context(pq.ParquetWriter(stream, self.table.schema, **self.options))
-        self._writer.write_table(rows.cast(self.table.schema))
+            schema = pa.schema([_stored(own, rows.schema.field(own.name).type) for own in self.table.schema])
+            self._writer = self._stack.enter_context(
+                pq.ParquetWriter(stream, schema, store_schema=False, **self.options)
+            )
+        self._writer.write_table(rows.cast(self._writer.schema).unify_dictionaries())
         self._written += rows.get_total_buffer_size()
         if self._written >= FILE_BYTES:
             self.close()
@@ -75,6 +78,11 @@ class TaskFiles:
         """End the file that is open, if one is."""
         self._stack.close()
         self._writer, self._written = None, 0
+
+
+def _stored(column: pa.Field, kind: pa.DataType) -> pa.Field:
+    """As it is written: coded where it came so, for then no text is looked at again."""
+    return column.with_type(kind) if pa.types.is_dictionary(kind) else column
 
 
 def _check(rows: pa.Table, table: Table) -> None:

@@ -142,10 +142,10 @@ class _Parser:
                     yield batch_of([[index] * len(sealed), places, [kind] * len(sealed), sealed], PARSED)
 
 
-def _sealed(rows: pa.RecordBatch) -> list[bytes]:
+def _sealed(rows: pa.RecordBatch) -> pa.BinaryArray:
     """Pieces of about SEALED_BYTES if their rows are of one size; each has one at least."""
     step = max(1, SEALED_BYTES * len(rows) // max(1, rows.nbytes))
-    return [seal(rows.slice(start, step)) for start in range(0, len(rows), step)]
+    return seal(rows.slice(start, step) for start in range(0, len(rows), step))
 
 
 def parse_part(work: Work, part: Part) -> Iterator[tuple[str, pa.RecordBatch]]:

@@ -10,20 +10,31 @@ import pyarrow.compute as pc
 
 MOST_BYTES = 16 << 20
 Flags = npt.NDArray[np.bool_]
+CODED = pa.dictionary(pa.int32(), pa.string())
+"""Of texts that come many times: each once, and which of these a row has."""
 
 
-def each(texts: pa.StringArray, make: Callable[[str], Any], kind: pa.DataType = pa.string()) -> pa.Array:  # noqa: B008
-    """What is made of each text; of the same once."""
+def each(texts: pa.Array, make: Callable[[str], Any], kind: pa.DataType = pa.string()) -> pa.Array:  # noqa: B008
+    """What is made of each text, CODED or not; of the same once."""
     coded = texts.dictionary_encode()
     return pa.array(map(make, coded.dictionary.to_pylist()), kind).take(coded.indices)
 
 
+def recoded(texts: pa.Array, make: Callable[[str], str | None]) -> pa.DictionaryArray:
+    """What is made of each text, CODED."""
+    coded = texts.dictionary_encode()
+    made = pa.array(map(make, coded.dictionary.to_pylist()), pa.string()).dictionary_encode()
+    return pa.DictionaryArray.from_arrays(made.indices.take(coded.indices), made.dictionary)
+
+
 def where(chosen: Flags, column: pa.Array) -> pa.Array:
     """Null elsewhere."""
+    if chosen.all():
+        return column
     return pc.if_else(pa.array(chosen), column, pa.scalar(None, column.type))
 
 
-def filled(column: pa.Array, empty: int) -> npt.NDArray[Any]:
+def filled(column: pa.Array, empty: float) -> npt.NDArray[Any]:
     """With this value in the place of null."""
     found: npt.NDArray[Any] = column.fill_null(empty).to_numpy(zero_copy_only=False)
     return found

@@ -2,13 +2,26 @@
 
 from collections.abc import Iterable, Iterator
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql.pandas.types import from_arrow_schema
 
 
-def seal(rows: pa.RecordBatch) -> bytes:
-    return bytes(rows.serialize())
+def seal(batches: Iterable[pa.RecordBatch]) -> pa.BinaryArray:
+    """A value of each."""
+    values = [rows.serialize() for rows in batches]
+    return joined(b"".join(values), [value.size for value in values])
+
+
+def joined(values: bytes, sizes: npt.ArrayLike) -> pa.BinaryArray:
+    """Values of these sizes, one behind the other, which are not copied again."""
+    ends = np.cumsum(sizes, dtype=np.int64)
+    if len(values) > np.iinfo(np.int32).max:
+        raise OverflowError(f"{len(values)} bytes are more than an array of Arrow's has")
+    offsets = pa.py_buffer(np.append(0, ends).astype(np.int32))
+    return pa.BinaryArray.from_buffers(pa.binary(), len(ends), [None, offsets, pa.py_buffer(values)])
 
 
 def unseal(value: pa.BinaryScalar, schema: pa.Schema) -> pa.RecordBatch:

@@ -41,9 +41,11 @@ def boxed(rows: pa.RecordBatch, kind: str, boxes: int) -> Iterator[pa.RecordBatc
     if not len(rows):
         return
     box = _boxes(rows, boxes)
-    order = np.argsort(box, kind="stable")
-    rows, box = rows.take(pa.array(order)), box[order]
     starts = np.flatnonzero(np.diff(box, prepend=-1))
+    if len(starts) > 2 * np.count_nonzero(np.bincount(box)):  # else they lie in the order of their places
+        order = np.argsort(box, kind="stable")
+        rows, box = rows.take(pa.array(order)), box[order]
+        starts = np.flatnonzero(np.diff(box, prepend=-1))
     cuts = np.union1d(starts, np.arange(0, len(box), MOST_ROWS))
     slices = [rows.slice(start, stop - start) for start, stop in zip(cuts, [*cuts[1:], len(box)], strict=True)]
     yield _sealed(box[cuts], kind, slices)
@@ -89,6 +91,5 @@ def _boxes(rows: pa.RecordBatch, boxes: int) -> npt.NDArray[np.int64]:
 
 
 def _sealed(boxes: Iterable[int], kind: str, batches: list[pa.RecordBatch]) -> pa.RecordBatch:
-    rows = [seal(batch) for batch in batches]
-    columns = [pa.array(boxes, pa.int32()), pa.repeat(kind, len(rows)), pa.array(rows, pa.binary())]
+    columns = [pa.array(boxes, pa.int32()), pa.repeat(kind, len(batches)), seal(batches)]
     return pa.RecordBatch.from_arrays(columns, schema=SEALED)

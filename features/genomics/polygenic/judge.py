@@ -13,7 +13,7 @@ from pyspark.sql.pandas.types import from_arrow_schema
 
 from features.contract.paths import FileStat, Location
 from features.contract.schemas import SCORE_MATCHES
-from features.genomics.columns import by_name, sparse
+from features.genomics.columns import by_name, filled, flags, sparse
 from features.genomics.polygenic import scoring_lines
 from features.genomics.polygenic.boxes import SEALED, boxed, by_box, in_boxes, sealed
 from features.genomics.polygenic.match import KINDS, NONE, Matches, Sites, match_lines, sites_of
@@ -134,49 +134,62 @@ def judge_box(
     places = pc.index_in(sites.variants["variant_key"], rows["usable"]["variant_key"]).combine_chunks()
     usable = places.is_valid().to_numpy(zero_copy_only=False)
     found = match_lines(lines, weights, sites, usable, keep_ambiguous)
-    variant, entries, bases = weigh(found, lines["score"].to_numpy(), weights, sites)
+    weighing = weigh(found, lines["score"].to_numpy(), weights, sites)
     known = rows["usable"].take(places)
-    sums = means(variant, entries, bases, known, len(names))
+    sums = means(weighing, known, len(names))
     parts = {
         "counts": _counts(lines, found),
         "means": pa.table([[box] * len(sums), [*sums], [own.tobytes() for own in sums.values()]], MEANS),
-        "weighed": weighed_rows(variant, entries, known),
+        "weighed": weighed_rows(weighing, known),
     }
-    return _told(lines, weights, found, sites, names), parts
+    return _told(lines, found, sites, names), parts
 
 
 def in_order(lines: pa.Table) -> pa.Table:
-    """By score and line, in one chunk. A chunk is of one score and has its lines in order, as files are read."""
+    """By score and line, in one chunk, its texts CODED. A chunk is of one score and has its lines in order, as
+    files are read."""
     parts = sorted(lines.to_batches(), key=lambda part: (part["score"][0].as_py(), part["line"][0].as_py()))
-    return pa.Table.from_batches(parts, lines.schema).combine_chunks()
+    whole = pa.Table.from_batches(parts, lines.schema).combine_chunks()
+    columns = [
+        column.dictionary_encode() if pa.types.is_string(column.type) else column for column in whole.columns
+    ]
+    return pa.table(columns, whole.column_names)
 
 
 def _weights(lines: pa.Table) -> npt.NDArray[np.float64]:
-    """(lines, 3); no numbers where a line has none."""
-    weights = lines["weights"].chunk(0)
-    found = np.full((len(lines), 3), np.nan)
-    found[weights.is_valid().to_numpy(zero_copy_only=False)] = weights.flatten().to_numpy().reshape(-1, 3)
+    """(3, lines), of no, one and two effect alleles; no numbers where a line has none."""
+    one, others = filled(lines["weight"].chunk(0), np.nan), lines["others"].chunk(0)
+    found = np.stack([np.where(np.isnan(one), np.nan, 0), one, 2 * one])
+    if others.null_count < len(others):
+        found[::2, flags(others.is_valid())] = others.flatten().to_numpy().reshape(-1, 2).T
     return found
 
 
-def _told(
-    lines: pa.Table, weights: npt.NDArray[np.float64], found: Matches, sites: Sites, names: Sequence[str]
-) -> pa.Table:
-    weight = weights[:, 1]
-    keys = sites.variants["variant_key"].combine_chunks()
+def _told(lines: pa.Table, found: Matches, sites: Sites, names: Sequence[str]) -> pa.Table:
+    """SCORE_MATCHES, its texts coded."""
     columns = {
         **{name: lines[name] for name in lines.column_names},
-        "score": pa.array(names).take(lines["score"].chunk(0)),
-        "weight": pa.array(weight, mask=np.isnan(weight)),
-        "match_type": _KINDS.take(pa.array(found.kinds)),
-        "variant_key": keys.take(pa.array(found.variants, mask=found.variants == NONE)),
+        "score": pa.DictionaryArray.from_arrays(lines["score"].chunk(0), names),
+        "match_type": pa.DictionaryArray.from_arrays(pa.array(found.kinds.astype(np.int32)), _KINDS),
+        "variant_key": _keys(found, sites),
     }
-    return pa.table([columns[name] for name in SCORE_MATCHES.schema.names], schema=SCORE_MATCHES.schema)
+    return pa.table({name: columns[name] for name in SCORE_MATCHES.schema.names})
+
+
+def _keys(found: Matches, sites: Sites) -> pa.DictionaryArray:
+    """Of the lines' variants, where these are known."""
+    none = found.variants == NONE
+    asked = np.zeros(len(sites.variants) + 1, bool)
+    asked[found.variants] = True
+    numbers = np.cumsum(asked[:-1], dtype=np.int32) - 1
+    keys = sites.variants["variant_key"].combine_chunks().filter(pa.array(asked[:-1]))
+    of_line = np.append(numbers, np.int32(NONE))[found.variants]
+    return pa.DictionaryArray.from_arrays(pa.array(of_line, mask=none), keys)
 
 
 def _counts(lines: pa.Table, found: Matches) -> pa.Table:
     """COUNTS of lines in order."""
-    strand = lines["lifted_strand"].chunk(0).dictionary_encode()
+    strand = lines["lifted_strand"].chunk(0)
     strands = strand.indices.fill_null(len(strand.dictionary)).to_numpy()
     score = lines["score"].to_numpy()
     shape = (score.max() + 1, len(KINDS), len(strand.dictionary) + 1)

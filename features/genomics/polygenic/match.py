@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from features.genomics.columns import Flags, each, flags
+from features.genomics.columns import Flags, each, filled, flags
 from features.genomics.liftover import Unlifted
 from features.genomics.polygenic.scoring_lines import COMPLEX, MOST_DIGITS, UNPLACED, WRONG
 
@@ -106,7 +106,8 @@ def sites_of(variants: pa.Table) -> Sites:
 
 
 def _places(rows: pa.Table, contigs: pa.StringArray) -> Numbers:
-    contig = pc.index_in(rows["contig"], contigs).fill_null(NONE).to_numpy()
+    number = {name: number for number, name in enumerate(contigs.to_pylist())}
+    contig = each(rows["contig"].combine_chunks(), number.get, pa.int32()).fill_null(NONE).to_numpy()
     position = rows["position"].fill_null(0).to_numpy()
     found: Numbers = np.where(contig < 0, NONE, contig.astype(np.int64) * _CONTIG + position)
     return found
@@ -130,7 +131,7 @@ class Matches:
 
 
 def match_lines(lines: pa.Table, weights: Floats, sites: Sites, usable: Flags, keep_ambiguous: bool) -> Matches:
-    """Of lines, `scoring_lines.SCHEMA` in one chunk but with a number as `score`, and their `weights` (lines, 3);
+    """Of lines, `scoring_lines.SCHEMA` in one chunk but with a number as `score`, and their `weights` (3, lines);
     which of the variants are `usable` is another's to say. Of several that are as good for a line it is the first
     by REF and ALT."""
     asked, of_line = _asked(lines, sites)
@@ -139,7 +140,8 @@ def match_lines(lines: pa.Table, weights: Floats, sites: Sites, usable: Flags, k
     problems = each(lines["problem"].chunk(0), KINDS.index, pa.int64())
     crowded = _at(sites.sizes, variants) > 1
     unsure = _at(_is_indel(sites.variants), variants) & (_at(sites.refs, variants) > 1)
-    additive = weights[:, 2] - weights[:, 1] == weights[:, 1] - weights[:, 0]
+    none, one, two = weights
+    additive = two - one == one - none
     if not keep_ambiguous:
         ambiguous = ambiguous | _at(_is_alike(sites.variants), variants)
     told = {
@@ -159,16 +161,16 @@ def match_lines(lines: pa.Table, weights: Floats, sites: Sites, usable: Flags, k
 def _asked(lines: pa.Table, sites: Sites) -> tuple[pa.Table, Numbers]:
     """What lines ask for, `place, effect_allele, other_allele`, each once; and which of these each line does. Of
     a line with a problem it says nothing."""
-    placed = lines.select(["effect_allele", "other_allele"]).append_column(
-        "place", pa.array(sites.places_of(lines))
-    )
-    of_line = np.zeros(len(lines), np.int64)
-    for column in placed.columns:
-        codes, distinct = _coded(column.combine_chunks())
+    places = sites.places_of(lines)
+    effect, other = (lines[name].chunk(0).dictionary_encode() for name in ("effect_allele", "other_allele"))
+    of_line, _ = _coded(pa.array(places))
+    for column in (effect, other):
+        codes, distinct = _coded(column)
         of_line, asked = _coded(pa.array(of_line * distinct + codes))
     first = np.zeros(asked, np.int64)
     first[of_line[::-1]] = np.arange(len(lines))[::-1]
-    return placed.take(pa.array(first)).combine_chunks(), of_line
+    told = [column.take(pa.array(first)).dictionary_decode() for column in (effect, other)]
+    return pa.table([places[first], *told], ["place", "effect_allele", "other_allele"]), of_line
 
 
 def _best(asked: pa.Table, sites: Sites) -> tuple[Numbers, Numbers, Flags]:
@@ -235,8 +237,8 @@ def _is_again(lines: pa.Table, found: Matches, sites: Sites) -> Flags:
 
 def _coded(values: pa.Array) -> tuple[Numbers, int]:
     """A number for each value, the same for the same, below how many there are; null is one, too."""
-    coded = values.dictionary_encode(null_encoding="encode")
-    return coded.indices.to_numpy().astype(np.int64), len(coded.dictionary)
+    coded = values.dictionary_encode()
+    return filled(coded.indices, len(coded.dictionary)).astype(np.int64), len(coded.dictionary) + 1
 
 
 def _at(values: npt.NDArray[Any], variants: Numbers) -> npt.NDArray[Any]:

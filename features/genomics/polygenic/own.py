@@ -23,7 +23,7 @@ from features.genomics.association.design import Outcome
 from features.genomics.blocks import KEYS, flags_by_block, sexes_by_block
 from features.genomics.contigs import Region, region
 from features.genomics.polygenic.sums import sum_scores
-from features.genomics.polygenic.weigh import ENTRY, WEIGHED, with_means
+from features.genomics.polygenic.weigh import BEND, ENTRY, WEIGHED, with_means
 from features.genomics.sexes import Sexes
 from features.lake import broadcast_if_few, few_rows
 
@@ -149,16 +149,20 @@ def _weights(number: int, rows: Sequence[Row]) -> pa.Table:
 def _weighed(weights: pa.Table, genomes: Genomes) -> DataFrame:
     """WEIGHED rows: few, as one variant stands for each clump."""
     told = weights.sort_by("variant_key").select(["fit", "variant_key", "weight"]).to_pandas()
-    entries = np.zeros(len(told), ENTRY)
+    entries, bends = np.zeros(len(told), ENTRY), np.zeros(len(told), BEND)
     entries["score"], entries["step"] = told["fit"], told["weight"]
     places = told["variant_key"].str.rsplit(":", n=3, expand=True)
     on_x = [
         region(genomes.build, contig.partition(":")[2], int(at)) == Region.X
         for contig, at in zip(places[0], places[1], strict=True)
     ]
-    entries["haploid_step"] = np.where(on_x, 2, 1) * told["weight"]
-    rows = [(key, entries[own.index].tobytes()) for key, own in told.groupby("variant_key")]
+    bends["score"], bends["haploid"] = told["fit"], np.where(on_x, told["weight"], 0)
+    rows = [
+        (key, *(packed[own.index].tobytes() for packed in (entries, bends)))
+        for key, own in told.groupby("variant_key")
+    ]
     spark = genomes.variants.sparkSession
+    packed = few_rows(spark, rows, variant_key="string", entries="binary", bends="binary")
     known = with_means(genomes.variants, genomes.build)
-    found = known.join(sf.broadcast(few_rows(spark, rows, variant_key="string", entries="binary")), "variant_key")
+    found = known.join(sf.broadcast(packed), "variant_key")
     return found.select(WEIGHED.names)

@@ -26,7 +26,7 @@ from features.genomics.polygenic.match import MATCHED
 from features.genomics.polygenic.scoring_file import open_scoring_files
 from features.genomics.polygenic.scoring_lines import WRONG
 from features.genomics.polygenic.sums import sum_means, sum_scores
-from features.genomics.polygenic.weigh import ENTRY, WEIGHED
+from features.genomics.polygenic.weigh import BEND, ENTRY, WEIGHED
 from features.genomics.quality_control import check_current
 from features.genomics.sealed import unsealed
 from features.genomics.sexes import Sex, Sexes
@@ -106,7 +106,9 @@ def score_genomes(
         sexes = sexes_by_block(samples)
         found = _totals(people, genotypes, judged, sexes, chosen, names)
         ancestry = read_table(spark, lake, runs, ANCESTRY.path) if genomics.ancestry else None
-        with bounded_arrow_batches(spark, row_bytes(genotypes, sexes) + ENTRY.itemsize * len(names)):
+        with bounded_arrow_batches(
+            spark, row_bytes(genotypes, sexes) + (ENTRY.itemsize + BEND.itemsize) * len(names)
+        ):
             totals = _write(found, ancestry, lake)
         matches = log_files.commit(written)
     tables = {POLYGENIC_SCORES.path: totals, SCORE_MATCHES.path: matches}

@@ -133,13 +133,14 @@ def _texts(split: Split) -> Iterator[tuple[npt.NDArray[np.int64], bytes]]:
     first = 1
     for chunk in read_chunks(split):
         text = chunk.data
-        if b"\r" in text or b"\n\n" in text or text.startswith(b"\n"):
+        ends = np.flatnonzero(np.frombuffer(text, np.uint8) == ord("\n"))
+        if b"\r" in text or (np.diff(ends, prepend=-1) == 1).any():
             lines = text.splitlines()
             told = np.flatnonzero(np.fromiter(map(len, lines), np.int64, len(lines)))
             yield first + told, b"\n".join(lines[place] for place in told)
             first += len(lines)
         else:
-            count = text.count(b"\n") + (not text.endswith(b"\n"))
+            count = len(ends) + (not text.endswith(b"\n"))
             yield np.arange(first, first + count), text
             first += count
 

@@ -6,7 +6,7 @@ of each text once.
 
 import io
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from operator import methodcaller
 
 import numpy as np
@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from pyarrow import csv
 
 from features.genomics.clean import trim
-from features.genomics.columns import Flags, each, flags, where
+from features.genomics.columns import CODED, Flags, each, flags, recoded, where
 from features.genomics.contigs import harmonise
 
 MOST_DIGITS = 10
@@ -24,8 +24,8 @@ _PLAIN = re.compile("[ACGT]+")
 _COMPLEX = ("is_haplotype", "is_diplotype", "is_interaction")
 _OTHER = ("other_allele", "reference_allele", "hm_inferOtherAllele")
 DOSAGES = ("dosage_0_weight", "dosage_1_weight", "dosage_2_weight")
-_WEIGHT = ("effect_weight", "effect_type", "is_dominant", "is_recessive", *DOSAGES)
-_KNOWN = ("effect_allele", *_OTHER, *_COMPLEX, *_WEIGHT)
+_TEXTS = ("effect_allele", *_OTHER, *_COMPLEX, "effect_type", "is_dominant", "is_recessive")
+_NUMBERS = ("effect_weight", *DOSAGES)
 
 SCHEMA = pa.schema(
     [
@@ -35,19 +35,21 @@ SCHEMA = pa.schema(
         ("position", pa.int64()),
         ("effect_allele", pa.string()),
         ("other_allele", pa.string()),
-        ("weights", pa.list_(pa.float64())),
+        ("weight", pa.float64()),
+        ("others", pa.list_(pa.float64())),
         ("problem", pa.string()),
         ("lifted_strand", pa.string()),
     ]
 )
-"""A line's position and alleles, trimmed to what differs; `weights` of 0, 1 and 2 effect alleles. `problem`
-is set, and the rest but the line may be null, where a line cannot be scored (COMPLEX, UNPLACED, an Unlifted) or
-is wrong (WRONG_...). `lifted_strand` is + or - where the line was lifted over, - where that complemented it."""
+"""A line's position and alleles, trimmed to what differs; the `weight` of one effect allele, and the `others`, of
+none and of two, where these are not nothing and twice as much. `problem` is set, and the rest but the line may be
+null, where a line cannot be scored (COMPLEX, UNPLACED, an Unlifted) or is wrong (WRONG_...). `lifted_strand` is +
+or - where the line was lifted over, - where that complemented it."""
 COMPLEX, UNPLACED = "complex", "unplaced"
 WRONG = WRONG_COLUMNS, WRONG_WEIGHT, WRONG_POSITION = "wrong_columns", "wrong_weight", "wrong_position"
 PROBLEMS = (WRONG_COLUMNS, WRONG_WEIGHT, COMPLEX, UNPLACED, WRONG_POSITION)
 """Of several that a line has, the first is told."""
-Cells = Mapping[str, pa.StringArray]
+Cells = Mapping[str, pa.Array]
 Floats = npt.NDArray[np.float64]
 
 
@@ -61,16 +63,16 @@ def read_lines(
     """SCHEMA rows of lines that are not empty, with these numbers and a newline between them. `columns` is where
     each column lies; `place` names those of contig and position."""
     count = len(numbers)
-    cells, too_long = _read(text, count, columns, [*place, *_KNOWN])
-    contig, at = (cells[name] for name in place)
-    effect, other = each(cells["effect_allele"], str.upper), _other(cells)
-    weights, position = _weights(cells), _position(at)
+    cells, too_long = _read(text, count, columns, [place[0], *_TEXTS], [place[1], *_NUMBERS])
+    contig, at = cells[place[0]], cells[place[1]]
+    effect, other = recoded(cells["effect_allele"], str.upper), _other(cells, count)
+    (none, one, two), position = _weights(cells, count), _position(at)
     plain = flags(each(effect, _is_plain, pa.bool_())) & flags(each(other, _is_plain, pa.bool_()), True)
     problems = (
         too_long,
-        ~np.isfinite(weights).all(1),
-        ~plain | _any_is_true(cells, *_COMPLEX),
-        flags(pc.or_(_is_empty(contig), _is_empty(at))),
+        ~(np.isfinite(none) & np.isfinite(one) & np.isfinite(two)),
+        ~plain | _any_is_true(cells, count, *_COMPLEX),
+        flags(each(contig, _is_empty, pa.bool_())) | flags(pc.equal(pc.binary_length(at), 0)),
         flags(position.is_null()),
     )
     problem = np.select(problems, range(len(problems)), -1)
@@ -83,35 +85,40 @@ def read_lines(
         "position": where(placed, position),
         "effect_allele": where(known, effect),
         "other_allele": where(known, other),
-        "weights": pa.ListArray.from_arrays(
-            pa.array(np.arange(count + 1, dtype=np.int32) * 3), weights.ravel(), mask=pa.array(~known)
-        ),
+        "weight": pa.array(one, mask=~known),
+        "others": _others(none, two, known & ((none != 0) | (two != 2 * one))),
         "problem": pa.array(PROBLEMS).take(pa.array(problem, mask=placed)),
         "lifted_strand": pa.nulls(count, pa.string()),
     }
     return pa.RecordBatch.from_pydict(told, schema=SCHEMA)
 
 
-def _read(text: bytes, count: int, columns: Mapping[str, int], wanted: Sequence[str]) -> tuple[Cells, Flags]:
-    """The stripped cells of the `wanted` columns, "" where the file or a line has none; and which of the `count`
-    lines have too many cells, of which none is read."""
+def _read(
+    text: bytes, count: int, columns: Mapping[str, int], texts: Sequence[str], numbers: Sequence[str]
+) -> tuple[Cells, Flags]:
+    """The stripped cells of those of these columns that the file has, of `texts` CODED, "" where a line has none;
+    and which of the `count` lines have too many cells, of which none is read."""
     last, most = max(columns.values()), len(columns) - 1
-    places = {name: str(columns[name]) for name in wanted if name in columns}
+    kinds = {str(columns[name]): CODED for name in texts if name in columns}
+    kinds |= {str(columns[name]): pa.string() for name in numbers if name in columns}
     too_long = np.zeros(count, bool)
     try:
-        table = _table(text, last, places.values()) if last == most else None
+        table = _table(text, last, kinds) if last == most else None
     except pa.ArrowInvalid:  # lines are of several lengths, or no UTF-8
         table = None
     if table is None:
         even, too_long = _evened(text, count, last, most)
-        table = _table(even, last, places.values())
-    none = pa.repeat("", count)
-    found = {name: pc.utf8_trim_whitespace(table[place].chunk(0)) for name, place in places.items()}
-    return {name: found.get(name, none) for name in wanted}, too_long
+        table = _table(even, last, kinds)
+    found = {name: table[str(columns[name])].chunk(0) for name in (*texts, *numbers) if name in columns}
+    return {
+        name: recoded(cells, str.strip) if name in texts else pc.utf8_trim_whitespace(cells)
+        for name, cells in found.items()
+    }, too_long
 
 
-def _table(text: bytes, last: int, places: Collection[str]) -> pa.Table:
-    """In one chunk, the columns of these places. ArrowInvalid where a line has not as many cells as there are."""
+def _table(text: bytes, last: int, kinds: Mapping[str, pa.DataType]) -> pa.Table:
+    """In one chunk, the columns of these places, of these kinds. ArrowInvalid where a line has not as many cells
+    as there are."""
     header = "\t".join(map(str, range(last + 1))).encode()
     data = header + b"\n" + text
     return csv.read_csv(
@@ -119,8 +126,8 @@ def _table(text: bytes, last: int, places: Collection[str]) -> pa.Table:
         csv.ReadOptions(use_threads=False, block_size=len(data)),
         csv.ParseOptions(delimiter="\t", quote_char=False, ignore_empty_lines=False),
         csv.ConvertOptions(
-            include_columns=list(places),
-            column_types=dict.fromkeys(places, pa.string()),
+            include_columns=list(kinds),
+            column_types=kinds,
             strings_can_be_null=False,
         ),
     ).combine_chunks()
@@ -135,24 +142,36 @@ def _evened(text: bytes, count: int, last: int, most: int) -> tuple[bytes, Flags
     return b"\n".join(lines).decode(errors="replace").encode(), tabs > most
 
 
-def _weights(cells: Cells) -> Floats:
-    """What 0, 1 and 2 effect alleles weigh: (lines, 3); one is no finite number where there is none."""
-    weight, kind = _numbers(cells["effect_weight"]), cells["effect_type"]
-    dominant = _any_is_true(cells, "is_dominant") | flags(pc.equal(kind, "dominant"))
-    recessive = _any_is_true(cells, "is_recessive") | flags(pc.equal(kind, "recessive"))
+def _weights(cells: Cells, count: int) -> list[Floats]:
+    """What 0, 1 and 2 effect alleles weigh; one is no finite number where there is none."""
+    weight = _numbers(cells["effect_weight"]) if "effect_weight" in cells else np.full(count, np.nan)
+    kind = cells.get("effect_type", _none(count))
+    dominant = _any_is_true(cells, count, "is_dominant") | flags(each(kind, "dominant".__eq__, pa.bool_()))
+    recessive = _any_is_true(cells, count, "is_recessive") | flags(each(kind, "recessive".__eq__, pa.bool_()))
     with np.errstate(over="ignore"):
         two = np.where(dominant | recessive, weight, 2 * weight)
-    found = np.column_stack([np.zeros_like(weight), np.where(recessive & ~dominant, 0, weight), two])
-    by_dosage = ~np.any([flags(_is_empty(cells[name])) for name in DOSAGES], axis=0)
-    if by_dosage.any():
-        found[by_dosage] = np.column_stack([_numbers(cells[name]) for name in DOSAGES])[by_dosage]
+    found = [np.zeros(count), np.where(recessive & ~dominant, 0, weight), two]
+    if cells.keys() >= set(DOSAGES):
+        by_dosage = np.logical_and.reduce([flags(pc.not_equal(cells[name], "")) for name in DOSAGES])
+        told = (_numbers(cells[name]) for name in DOSAGES)
+        found = [np.where(by_dosage, own, usual) for own, usual in zip(told, found, strict=True)]
     return found
 
 
-def _other(cells: Cells) -> pa.StringArray:
+def _others(none: Floats, two: Floats, chosen: Flags) -> pa.ListArray:
+    """Both, where they are told."""
+    starts = np.append(0, np.cumsum(chosen, dtype=np.int32) * 2).astype(np.int32)
+    values = np.column_stack([none[chosen], two[chosen]]).ravel()
+    return pa.ListArray.from_arrays(pa.array(starts), pa.array(values), mask=pa.array(~chosen))
+
+
+def _other(cells: Cells, count: int) -> pa.DictionaryArray:
     """The other allele, where one is told; of several inferred ones none is."""
-    told = pc.coalesce(*(where(~flags(_is_empty(cells[name])), cells[name]) for name in _OTHER))
-    return each(told, lambda allele: None if "/" in allele else allele.upper())
+    told = [recoded(cells[name], lambda allele: allele or None) for name in _OTHER if name in cells]
+    first = told[0] if told else recoded(_none(count), lambda _: None)
+    if first.null_count and len(told) > 1:
+        first = pc.coalesce(*(own.dictionary_decode() for own in told))
+    return recoded(first, lambda allele: None if "/" in allele else allele.upper())
 
 
 def _position(at: pa.StringArray) -> pa.Int64Array:
@@ -162,14 +181,17 @@ def _position(at: pa.StringArray) -> pa.Int64Array:
 
 
 def _trimmed(
-    position: pa.Int64Array, other: pa.StringArray, effect: pa.StringArray, placed: Flags
+    position: pa.Int64Array, other: pa.DictionaryArray, effect: pa.DictionaryArray, placed: Flags
 ) -> list[pa.Array]:
     """Without the bases that both alleles share, where two that differ are told."""
-    long = pc.greater(pc.min_element_wise(*map(pc.binary_length, (other, effect)), skip_nulls=False), 1)
-    chosen = flags(pc.and_(long, pc.not_equal(other, effect))) & placed
-    columns, mask = (position, other, effect), pa.array(chosen)
+    columns = (position, other.dictionary_decode(), effect.dictionary_decode())
+    both_long = [flags(each(alleles, _is_long, pa.bool_())) for alleles in (other, effect)]
+    chosen = np.logical_and.reduce([placed, *both_long])
+    if not chosen.any():
+        return list(columns)
+    mask = pa.array(chosen)
     told = zip(*(column.filter(mask).to_pylist() for column in columns), strict=True)
-    found = list(zip(*(trim(*alleles) for alleles in told), strict=True)) or [()] * 3
+    found = zip(*(trim(*own) if own[1] != own[2] else own for own in told), strict=True)
     return [
         pc.replace_with_mask(column, mask, pa.array(new, column.type))
         for column, new in zip(columns, found, strict=True)
@@ -192,16 +214,28 @@ def _number(text: str) -> float:
         return float("nan")
 
 
-def _is_empty(texts: pa.StringArray) -> pa.BooleanArray:
-    return pc.equal(pc.binary_length(texts), 0)
+def _none(count: int) -> pa.DictionaryArray:
+    """The cells of a column that the file has not."""
+    return pa.DictionaryArray.from_arrays(np.zeros(count, np.int32), [""])
+
+
+def _is_empty(text: str) -> bool:
+    return not text
+
+
+def _is_long(text: str) -> bool:
+    return len(text) > 1
 
 
 def _is_plain(allele: str) -> bool:
     return _PLAIN.fullmatch(allele) is not None
 
 
-def _any_is_true(cells: Cells, *names: str) -> Flags:
-    found: Flags = np.any([flags(each(cells[name], _is_true, pa.bool_())) for name in names], axis=0)
+def _any_is_true(cells: Cells, count: int, *names: str) -> Flags:
+    found = np.zeros(count, bool)
+    for name in names:
+        if name in cells:
+            found |= flags(each(cells[name], _is_true, pa.bool_()))
     return found
 
 

@@ -31,7 +31,7 @@ from features.genomics.dosages import COPY, Dosages
 from features.genomics.dosages import MISSING as NO_DOSAGE
 from features.genomics.ordered import BUCKETS
 from features.genomics.packing import MISSING, Codes, packed_size, unpack
-from features.genomics.polygenic.weigh import ENTRY
+from features.genomics.polygenic.weigh import BEND, ENTRY
 from features.genomics.sexes import Sex, Sexes, copies
 from features.lake import MOST_BROADCAST_ROWS
 
@@ -112,7 +112,9 @@ def add_rows(
     total: Floats, rows: pa.RecordBatch, sexes: Sexes, place: Region, scores: Sequence[int], dosed: bool
 ) -> None:
     """Add to `total` (samples, scores) what rows of one region give, less the means; all or none have dosages."""
-    weights = _matrices(rows["entries"], scores, ("step", "bend", "haploid_step"))
+    (step,) = _matrices(rows["entries"], ENTRY, scores)
+    bend, haploid = _matrices(rows["bends"], BEND, scores)
+    weights = [step, bend, step + haploid]
     means = [rows[name].to_numpy()[:, None] for name in ("mean", "mean_two")]
     packed: Dosages | npt.NDArray[np.uint8]
     packed = dosage_rows(rows["dosages"]) if dosed else packed_rows(rows["calls"])
@@ -152,17 +154,17 @@ def _products(
     return found
 
 
-def _matrices(entries: pa.BinaryArray, scores: Sequence[int], names: Sequence[str]) -> list[Floats]:
-    """These of each row's scores: each of (rows, scores)."""
-    flat = np.frombuffer(b"".join(entries.to_pylist()), ENTRY)
-    row = np.repeat(np.arange(len(entries)), pc.binary_length(entries).to_numpy() // ENTRY.itemsize)
+def _matrices(packed: pa.BinaryArray, kind: np.dtype[np.void], scores: Sequence[int]) -> list[Floats]:
+    """What each row has of these scores, (rows, scores), in each field of ENTRY or BEND but the score."""
+    flat = np.frombuffer(b"".join(packed.to_pylist()), kind)
+    row = np.repeat(np.arange(len(packed)), pc.binary_length(packed).to_numpy() // kind.itemsize)
     numbers = np.asarray(scores)
     column = np.searchsorted(numbers, flat["score"])
     wanted = np.isin(flat["score"], numbers)
-    place, size = (row * len(numbers) + column)[wanted], len(entries) * len(numbers)
+    place, size = (row * len(numbers) + column)[wanted], len(packed) * len(numbers)
     # One variant may be weighed twice in a score: as its own ALT, and as what REF leaves.
-    sums = [np.bincount(place, flat[name][wanted], size).astype(np.float64, copy=False) for name in names]
-    return [own.reshape(-1, len(numbers)) for own in sums]
+    sums = [np.bincount(place, flat[name][wanted], size) for name in (kind.names or ())[1:]]
+    return [own.astype(np.float64, copy=False).reshape(-1, len(numbers)) for own in sums]
 
 
 def _partial(sums: Mapping[str, Floats], bucket: int) -> Iterator[pa.RecordBatch]:

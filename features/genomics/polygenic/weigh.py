@@ -3,6 +3,8 @@
 A variant's entries are bytes, for Java would take as long over ten million structs as everything else does.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -11,14 +13,16 @@ from pyspark.sql import functions as sf
 
 from features.genomics.contigs import Region
 from features.genomics.polygenic.match import Matches, Sites
+from features.genomics.sealed import joined
 from features.genomics.summarise import region_of
 
 Floats = npt.NDArray[np.float64]
 Numbers = npt.NDArray[np.int64]
-ENTRY = np.dtype([("score", "<i4"), ("step", "<f8"), ("bend", "<f8"), ("haploid_step", "<f8")])
-"""Of a score, by its number, at a variant: what the first ALT adds (w1 - w0), what the second one adds to that
-(w2 - 2 w1 + w0), and what the ALT of who has one copy adds."""
-Entries = np.ndarray[tuple[int], np.dtype[np.void]]
+ENTRY = np.dtype([("score", "<i4"), ("step", "<f8")])
+"""Of a score, by its number, at a variant: what the first ALT adds (w1 - w0)."""
+BEND = np.dtype([("score", "<i4"), ("bend", "<f8"), ("haploid", "<f8")])
+"""Where not every ALT adds the same: what the second one adds to that (w2 - 2 w1 + w0), and what the ALT
+of who has one copy does."""
 WEIGHED = pa.schema(
     [
         ("variant_key", pa.string()),
@@ -26,10 +30,25 @@ WEIGHED = pa.schema(
         ("mean", pa.float64()),
         ("mean_two", pa.float64()),
         ("entries", pa.binary()),
+        ("bends", pa.binary()),
     ]
 )
 """A variant that counts: the means of its ALT count and of max(count - 1, 0) in people with two copies, and its
-ENTRYs."""
+ENTRYs and BENDs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Weighing:
+    """What lines weigh at variants, by these numbers and those of scores: the fields of ENTRY and BEND, but of who
+    has one copy the whole step, and what no ALT weighs in who has `two` copies and in who has `one`."""
+
+    variant: Numbers
+    score: Numbers
+    step: Floats
+    bend: Floats
+    haploid_step: Floats
+    two: Floats
+    one: Floats
 
 
 def with_means(variants: DataFrame, build: str) -> DataFrame:
@@ -41,35 +60,32 @@ def with_means(variants: DataFrame, build: str) -> DataFrame:
     )
 
 
-def weigh(found: Matches, numbers: Numbers, weights: Floats, sites: Sites) -> tuple[Numbers, Entries, Floats]:
-    """Of the matched lines, each of the score of its number and with `weights` of 0, 1 and 2 effect alleles: every
-    entry's variant, the entry, and what no ALT weighs in who has two copies and in who has one; (entries, 2) of
-    these. They are in the order of variants; at each come those of lines that name it, and then the others, in the
-    order of lines.
+def weigh(found: Matches, numbers: Numbers, weights: Floats, sites: Sites) -> Weighing:
+    """Of the matched lines, each of the score of its number and with `weights` (3, lines) of 0, 1 and 2 effect
+    alleles: first what they weigh at the variant they name, in the order of lines, and then at others.
 
     REF's count is what the ALTs of its site leave: its weights go, turned round, to the ALT that the line
     names, and where there are others, less one weight a copy, to each of them.
     """
-    used = found.known
+    used = np.flatnonzero(found.known)
     variant, number, is_ref = found.variants[used], numbers[used], found.effect_is_ref[used]
-    w0, w1, w2 = (column[used] for column in weights.T)
+    w0, w1, w2 = (column[used] for column in weights)
     others, source = _others(variant, is_ref, sites)
-    less = (w0 - w1)[source]
-    every = np.append(variant, others)
-    entries, bases = np.zeros(len(every), ENTRY), np.zeros((len(every), 2))
-    entries["score"] = np.append(number, number[source])
-    entries["step"] = np.append(np.where(is_ref, w1 - w2, w1 - w0), less)
-    entries["bend"][: len(variant)] = w2 - 2 * w1 + w0
-    entries["haploid_step"] = np.append(np.where(is_ref, w0 - w1, w1 - w0), less)
-    bases[: len(variant), 0] = np.where(is_ref, w2, w0)
-    bases[: len(variant), 1] = np.where(is_ref, w1, w0)
-    order = np.argsort(every.astype(np.min_scalar_type(len(sites.places))), kind="stable")
-    return every[order], entries[order], bases[order]
+    less, nothing = (w0 - w1)[source], np.zeros(len(source))
+    return Weighing(
+        np.append(variant, others),
+        np.append(number, number[source]),
+        np.append(np.where(is_ref, w1 - w2, w1 - w0), less),
+        np.append(w2 - 2 * w1 + w0, nothing),
+        np.append(np.where(is_ref, w0 - w1, w1 - w0), less),
+        np.append(np.where(is_ref, w2, w0), nothing),
+        np.append(np.where(is_ref, w1, w0), nothing),
+    )
 
 
 def _others(variant: Numbers, is_ref: npt.NDArray[np.bool_], sites: Sites) -> tuple[Numbers, Numbers]:
     """The other variants of the sites where REF has the weight, and which line each is of."""
-    lines = np.flatnonzero(is_ref)
+    lines = np.flatnonzero(is_ref & (sites.sizes[variant] > 1))
     sizes = sites.sizes[variant[lines]]
     source = np.repeat(lines, sizes)
     within = np.arange(len(source)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
@@ -78,33 +94,32 @@ def _others(variant: Numbers, is_ref: npt.NDArray[np.bool_], sites: Sites) -> tu
     return member[other], source[other]
 
 
-def means(
-    variant: Numbers, entries: Entries, bases: Floats, usable: pa.Table, scores: int
-) -> dict[Region, Floats]:
+def means(found: Weighing, usable: pa.Table, scores: int) -> dict[Region, Floats]:
     """What two copies and what one have in each score, (2, scores), if every call is the mean: a region's sum over
     its variants. `usable` has `region, mean, mean_two` of each variant."""
-    regions, mean, mean_two = (usable[name].to_numpy()[variant] for name in ("region", "mean", "mean_two"))
-    two = bases[:, 0] + mean * entries["step"] + mean_two * entries["bend"]
-    one = bases[:, 1] + mean / 2 * entries["haploid_step"]
-    return {
-        Region(int(region)): np.stack(
-            [_by_score(entries, value, regions == region, scores) for value in (two, one)]
-        )
-        for region in np.unique(regions)
-    }
+    regions = usable["region"].fill_null(0).to_numpy()[found.variant]  # not null of what is weighed
+    mean, mean_two = (usable[name].to_numpy()[found.variant] for name in ("mean", "mean_two"))
+    two = found.two + mean * found.step + mean_two * found.bend
+    one = found.one + mean / 2 * found.haploid_step
+    sums = {}
+    for region in np.flatnonzero(np.bincount(regions)):
+        chosen = np.flatnonzero(regions == region)
+        by_score = [np.bincount(found.score[chosen], value[chosen], scores) for value in (two, one)]
+        sums[Region(int(region))] = np.stack(by_score).astype(np.float64, copy=False)
+    return sums
 
 
-def _by_score(entries: Entries, values: Floats, chosen: npt.NDArray[np.bool_], scores: int) -> Floats:
-    return np.bincount(entries["score"][chosen], values[chosen], scores).astype(np.float64, copy=False)
-
-
-def weighed_rows(variant: Numbers, entries: Entries, usable: pa.Table) -> pa.Table:
-    """WEIGHED rows, from entries in the order of variants."""
-    numbers, first = np.unique(variant, return_index=True)
-    lengths = np.diff(np.append(first, len(entries))) * ENTRY.itemsize
-    rows = usable.select(WEIGHED.names[:-1]).take(pa.array(numbers))
-    offsets = pa.array(np.append(0, np.cumsum(lengths)).astype(np.int32))
-    packed = pa.BinaryArray.from_buffers(
-        pa.binary(), len(numbers), [None, offsets.buffers()[1], pa.py_buffer(entries.tobytes())]
-    )
-    return rows.append_column("entries", packed).cast(WEIGHED)
+def weighed_rows(found: Weighing, usable: pa.Table) -> pa.Table:
+    """WEIGHED rows, in the order of variants."""
+    order = np.argsort(found.variant.astype(np.min_scalar_type(len(usable))), kind="stable")
+    numbers = np.flatnonzero(np.bincount(found.variant))
+    bent = order[((found.bend != 0) | (found.haploid_step != found.step))[order]]
+    entries, bends = np.empty(len(order), ENTRY), np.empty(len(bent), BEND)
+    entries["score"], entries["step"] = found.score[order], found.step[order]
+    bends["score"], bends["bend"] = found.score[bent], found.bend[bent]
+    bends["haploid"] = (found.haploid_step - found.step)[bent]
+    rows = usable.select(WEIGHED.names[:-2]).take(pa.array(numbers))
+    for name, packed, of in (("entries", entries, order), ("bends", bends, bent)):
+        counts = np.bincount(found.variant[of], minlength=len(usable))[numbers]
+        rows = rows.append_column(name, joined(packed.tobytes(), counts * packed.itemsize))
+    return rows.cast(WEIGHED)

@@ -28,6 +28,16 @@ variants = st.lists(
 weights = st.sampled_from([(0, 1, 2), (0, 0.5, 1), (0, 1, 1), (0, 0, 1), (0.25, -1, 3)])
 
 
+def as_told(none: float, one: float, two: float) -> Line:
+    """As a line has the weights of its effect alleles."""
+    return {"weight": one, "others": None if (none, two) == (0, 2 * one) else [none, two]}
+
+
+def weights_of(line: Line) -> tuple[float, float, float]:
+    none, two = line["others"] or (0.0, 2 * line["weight"])
+    return none, line["weight"], two
+
+
 @st.composite
 def lines(draw: st.DrawFn, known: list[Variant]) -> list[Line]:
     """Most ask for a variant that there is, some of them on the other strand, or without the other allele."""
@@ -42,7 +52,7 @@ def lines(draw: st.DrawFn, known: list[Variant]) -> list[Line]:
             at, effect = draw(positions), draw(alleles)
         line = {"score": draw(st.integers(0, 2)), "line": number, "contig": contig, "position": at}
         line |= {"effect_allele": effect, "other_allele": draw(st.sampled_from([other, other, None, effect]))}
-        line |= {"weights": list(draw(weights)), "problem": None, "lifted_strand": None}
+        line |= as_told(*draw(weights)) | {"problem": None, "lifted_strand": None}
         if draw(st.integers(0, 9)) == 0:
             line |= {"contig": None, "position": None, "problem": draw(st.sampled_from(PROBLEMS))}
         found.append(line)
@@ -86,7 +96,7 @@ def one_after_the_other(
             continue
         kind, best = min(kinds, key=lambda one: (MATCHED.index(one[0]), one[1]))
         site = [v for v in here if v[2] == best[2]]
-        w0, w1, w2 = line["weights"]
+        w0, w1, w2 = weights_of(line)
         is_ref, plain = "refalt" in kind or "oa_ref" in kind, w2 - w1 == w1 - w0
         is_indel = len(best[2]) != len(best[3])
         alike = len(best[2]) == 1 and best[2] == best[3].translate(COMPLEMENT)
@@ -116,7 +126,7 @@ def test_lines_are_matched_and_weighed_as_one_after_the_other_is(
     arrays = [*map(pa.array, columns, kinds), pa.array(chosen, pa.bool_())]
     sites = sites_of(pa.table(arrays, ["contig", "position", "ref", "alt", "usable"]))
     usable = sites.variants["usable"].to_numpy()
-    by_copies = np.array([line["weights"] for line in told], float)
+    by_copies = np.array([weights_of(line) for line in told], float).T
     found = match_lines(table, by_copies, sites, usable, keep_ambiguous)
 
     ordered = [tuple(row[:4]) for row in zip(*(sites.variants[n].to_pylist() for n in LIKE), strict=True)]
@@ -130,11 +140,12 @@ def test_lines_are_matched_and_weighed_as_one_after_the_other_is(
     assert ours == expected
 
     copies = np.random.default_rng(seed).integers(0, 3, len(ordered))
-    variant, entries, bases = weigh(found, table["score"].to_numpy(), by_copies, sites)
-    two = bases[:, 0] + entries["step"] * copies[variant] + entries["bend"] * (copies[variant] == 2)
-    one = bases[:, 1] + entries["haploid_step"] * (copies[variant] > 0)
+    weighed = weigh(found, table["score"].to_numpy(), by_copies, sites)
+    counts = copies[weighed.variant]
+    two = weighed.two + weighed.step * counts + weighed.bend * (counts == 2)
+    one = weighed.one + weighed.haploid_step * (counts > 0)
     for score in range(3):
-        own = entries["score"] == score
+        own = weighed.score == score
         mine = [line for line in told if line["score"] == score]
         of_lines = [
             summed(line, *expected[line["line"]], dict(zip(ordered, copies, strict=True))) for line in mine
@@ -151,7 +162,7 @@ def summed(line: Line, kind: str, variant: Variant | None, copies: dict[Variant,
     as one where that has any. Of a crowded site weights of REF are additive, and its copies may be negative."""
     if kind not in list(MATCHED) or variant is None:
         return 0, 0
-    w0, w1, w2 = line["weights"]
+    w0, w1, w2 = weights_of(line)
     alts, any_ = copies[variant], min(copies[variant], 1)
     if "refalt" not in kind and "oa_ref" not in kind:
         return (w0, w1, w2)[alts], (w0, w1)[any_]
@@ -162,8 +173,9 @@ def summed(line: Line, kind: str, variant: Variant | None, copies: dict[Variant,
     return w0 + left * (w1 - w0), w0 + of_one * (w1 - w0)
 
 
+@pytest.mark.parametrize("in_order", [True, False])
 @pytest.mark.parametrize("boxes", [1, 7, 64])
-def test_what_lies_at_one_place_is_in_one_box_and_nothing_is_lost(boxes: int) -> None:
+def test_what_lies_at_one_place_is_in_one_box_and_nothing_is_lost(boxes: int, in_order: bool) -> None:
     rng = np.random.default_rng(1)
     size = 3 * MOST_ROWS
     contig = rng.choice(["1", "2", "X", ""], size)
@@ -174,6 +186,8 @@ def test_what_lies_at_one_place_is_in_one_box_and_nothing_is_lost(boxes: int) ->
             "line": pa.array(np.arange(size)),
         }
     )
+    if in_order:
+        batch = batch.sort_by([("contig", "ascending"), ("position", "ascending")])
     where: dict[tuple[object, object], set[int]] = {}
     seen: list[int] = []
     for sealed in boxed(batch, "lines", boxes):
@@ -192,7 +206,7 @@ def test_what_lies_at_one_place_is_in_one_box_and_nothing_is_lost(boxes: int) ->
 
 def test_a_box_says_what_became_of_lines_that_came_in_any_order() -> None:
     """Two scores' lines in chunks, the later ones first: how many of each kind, the first, and what they weigh."""
-    line = {"contig": "1", "position": 5, "effect_allele": "C", "other_allele": "A", "weights": [0.0, 0.5, 1.0]}
+    line = {"contig": "1", "position": 5, "effect_allele": "C", "other_allele": "A", "weight": 0.5}
     told = [(0, 7, 6), (0, 9, 5), (1, 2, 8), (0, 4, 5), (0, 5, 9), (1, 1, 5)]
     rows = [line | {"score": score, "line": number, "position": at} for score, number, at in told]
     chunks = [pa.RecordBatch.from_pylist(rows[a:b], LINES) for a, b in ((0, 2), (2, 3), (3, 5), (5, 6))]
@@ -234,9 +248,7 @@ def test_a_box_says_what_became_of_lines_that_came_in_any_order() -> None:
 def test_positions_of_more_digits_than_a_line_may_have_are_not_another_contigs() -> None:
     """Trimmed to what differs this line is at 10,000,000,001 of the first contig, which is 1 of no other."""
     line = {"score": 0, "line": 3, "contig": "1", "position": 10_000_000_001, "effect_allele": "G"}
-    lines = pa.Table.from_pylist(
-        [line | {"other_allele": "C", "weights": [0.0, 1.0, 2.0]}], LINES
-    ).combine_chunks()
+    lines = pa.Table.from_pylist([line | {"other_allele": "C", "weight": 1.0}], LINES).combine_chunks()
     variants = {"contig": ["1", "2"], "position": [5, 1], "ref": ["A", "C"], "alt": ["C", "G"]}
-    found = match_lines(lines, np.array([[0.0, 1, 2]]), sites_of(pa.table(variants)), np.ones(2, bool), True)
+    found = match_lines(lines, np.array([[0.0], [1], [2]]), sites_of(pa.table(variants)), np.ones(2, bool), True)
     assert KINDS[found.kinds[0]] == "unmatched"

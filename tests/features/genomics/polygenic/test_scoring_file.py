@@ -100,7 +100,9 @@ def test_weights_are_of_no_one_and_two_effect_alleles(
     placed = "chr_name\tchr_position\teffect_allele\tother_allele"
     (tmp_path / "s.txt").write_text(f"{BUILD}{placed}\t{columns}\n1\t10\tC\tA\t{cells}\n")
     (row,) = rows_of(opened(tmp_path / "s.txt", keyer))
-    assert row["weights"] == weights
+    none, two = row["others"] or (0, 2 * row["weight"])
+    assert [none, row["weight"], two] == weights
+    assert (row["others"] is None) == (weights[0] == 0 and weights[2] == 2 * weights[1])
 
 
 @pytest.mark.parametrize("build", ["GRCh37", "GRCh38"])
@@ -176,7 +178,7 @@ def read_by_rows(data: bytes, before: int, names: list[str], harmonised: bool) -
         cells = [text.strip() for text in stored_line.decode(errors="replace").split("\t")]
         if stored_line and number > before:
             cell = dict(zip(names, cells + [""] * len(names), strict=False))
-            read = (*[None] * 5, "wrong_columns") if len(cells) > len(names) else judged(cell, harmonised)
+            read = (*[None] * 6, "wrong_columns") if len(cells) > len(names) else judged(cell, harmonised)
             found.append(("s", number, *read, None))
     return found
 
@@ -185,12 +187,14 @@ def judged(cell: Mapping[str, str], harmonised: bool) -> tuple[object, ...]:
     try:
         weights = weighed(cell)
     except ValueError:
-        return (*[None] * 5, "wrong_weight")
-    told = [cell.get(name, "") for name in ("other_allele", "reference_allele", "hm_inferOtherAllele")]
-    first = next(filter(None, told), "/")
+        return (*[None] * 6, "wrong_weight")
+    others = [cell.get(name, "") for name in ("other_allele", "reference_allele", "hm_inferOtherAllele")]
+    first = next(filter(None, others), "/")
     effect, other = cell["effect_allele"].upper(), None if "/" in first else first.upper()
     contig, at = (cell["hm_chr"], cell["hm_pos"]) if harmonised else (cell["chr_name"], cell["chr_position"])
-    no_place = (None, None, effect, other, weights)
+    none, one, two = weights
+    told = (one, None if (none, two) == (0, 2 * one) else [none, two])
+    no_place = (None, None, effect, other, *told)
     plain = effect and set(effect + (other or "")) <= set("ACGT")
     if not plain or any(true(cell, f"is_{kind}") for kind in ("haplotype", "diplotype", "interaction")):
         return (*no_place, "complex")
@@ -201,7 +205,7 @@ def judged(cell: Mapping[str, str], harmonised: bool) -> tuple[object, ...]:
     position, ref, alt = (int(at), other, effect)
     if ref is not None and ref != alt:
         position, ref, alt = trim(position, ref, alt)
-    return (harmonise(contig), position, alt, ref, weights, None)
+    return (harmonise(contig), position, alt, ref, *told, None)
 
 
 def weighed(cell: Mapping[str, str]) -> list[float]:
