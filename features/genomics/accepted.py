@@ -11,7 +11,7 @@ from pyspark.sql import functions as sf
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from features.genomics.candidates import CANDIDATES, KINDS, PLACE, TALLY
-from features.genomics.earlier import Earlier
+from features.genomics.earlier import Earlier, Spans
 from features.genomics.sealed import unseal, unsealed
 from features.lake import broadcast_if_few
 
@@ -37,13 +37,12 @@ class Tally:
     with_dosages: int
 
 
-def tally(parsed: DataFrame) -> tuple[list[Tally], list[int]]:
-    """And the parts whose candidates may be of the same variant and block as others: where the positions of two
-    parts overlap, or a part has a variant twice."""
+def tally(parsed: DataFrame) -> tuple[list[Tally], pa.Table]:
+    """And SPANS of each `part`."""
     found = parsed.filter(parsed["kind"].isin("tally", "spans")).select("kind", "part", "rows").collect()
     numbers = [(own.name, "sum") for own in TALLY if own.type == pa.int64()]
     tallies = _collected(found, "tally").group_by(["source_digest", "rule"]).aggregate(numbers)
-    return [Tally(*row.values()) for row in tallies.to_pylist()], suspects_of(_collected(found, "spans"))
+    return [Tally(*row.values()) for row in tallies.to_pylist()], _collected(found, "spans")
 
 
 def _collected(found: Sequence[Row], kind: str) -> pa.Table:
@@ -62,7 +61,8 @@ def _collected(found: Sequence[Row], kind: str) -> pa.Table:
 
 
 def suspects_of(spans: pa.Table) -> list[int]:
-    """The parts, by their numbers, that have a variant twice or overlap with another one: SPANS and `part`."""
+    """The parts, by their numbers, whose candidates may be of the same variant and block as others: SPANS of
+    each `part` say that two overlap, or that one has a variant twice."""
     found = set(spans.filter(spans["is_doubled"])["part"].to_pylist())
     widest: dict[str, Any] = {}
     for span in spans.sort_by([(name, "ascending") for name in ("sample_block", "contig", "first")]).to_pylist():
@@ -73,6 +73,12 @@ def suspects_of(spans: pa.Table) -> list[int]:
         if not is_near or span["last"] > widest["last"]:
             widest = span
     return sorted(found)
+
+
+def spans_of(spans: pa.Table) -> Spans:
+    """Of all parts, whose SPANS these are."""
+    ends = spans.group_by("contig").aggregate([("first", "min"), ("last", "max")])
+    return {row["contig"]: [row["first_min"], row["last_max"]] for row in ends.to_pylist()}
 
 
 def of_kind(parsed: DataFrame, kind: str) -> DataFrame:

@@ -42,10 +42,8 @@ class Batch:
 
     def by_sex(self) -> dict[str, int]:
         """The number of samples in all blocks by suffix of SEXES."""
-        found = np.concatenate([np.empty(0, np.uint8), *(self.sexes[block] for block in self.new_blocks)])
-        new = {suffix: len(found) if sex is None else int((found == sex).sum()) for suffix, sex in SEXES.items()}
-        before = self.earlier.by_sex() if self.earlier else {}
-        return {suffix: number + before.get(suffix, 0) for suffix, number in new.items()}
+        found = np.concatenate([np.empty(0, np.uint8), *self.sexes.values()])
+        return {suffix: len(found) if sex is None else int((found == sex).sum()) for suffix, sex in SEXES.items()}
 
     def people(self, spark: SparkSession) -> DataFrame:
         """WHO of every sample. New ones lie compressed in the driver's Java: as rows they would take several times
@@ -148,6 +146,8 @@ def _check_people(spark: SparkSession, earlier: Earlier, roster: Roster) -> None
 
 def _check_sexes(spark: SparkSession, earlier: Earlier, recorded: Mapping[str, Sex], of_everyone: bool) -> None:
     """Of whom nothing is recorded the sex is unknown if the record is `of_everyone`, and else as it was."""
+    if not recorded and not of_everyone:
+        return
     now = _keyed(spark, [(sex.name.lower(), key) for key, sex in recorded.items()], "recorded")
     absent = sf.lit("unknown") if of_everyone else sf.col("sex")
     both = earlier.samples.select("person_key", "sex").join(now, "person_key", "left")

@@ -19,7 +19,6 @@ from features.contract.persons import PersonKeyer
 from features.contract.runs import Runs
 from features.contract.schemas import GENOTYPES, SAMPLES, VARIANTS
 from features.genomics.contigs import Region, RegionCounts
-from features.genomics.counts import SEXES
 from features.genomics.roster import Columns
 from features.lake import read_table
 from features.quality import Balance
@@ -31,6 +30,8 @@ DESCRIBED = (
 )
 """What `variants` has as the files do."""
 Stats = dict[str, list[int]]
+Spans = dict[str, list[int]]
+"""Of each contig the first and the last position."""
 
 
 class OutdatedError(Exception):
@@ -72,17 +73,22 @@ class Earlier:
     def balances(self) -> dict[str, Balance]:
         return {digest: Balance(**counted) for digest, counted in self.counts["balances"].items()}
 
-    def by_sex(self) -> dict[str, int]:
-        """The number of samples by suffix of SEXES."""
-        found = {row["sex"]: row["count"] for row in self.samples.groupBy("sex").count().collect()}
-        own = {suffix: found.get(sex.name.lower(), 0) for suffix, sex in SEXES.items() if sex is not None}
-        return {"": sum(found.values())} | own
+    @property
+    def spans(self) -> Spans:
+        """Between which positions of each contig its variants lie."""
+        found: Spans = self.counts["spans"]
+        return found
 
     def check_joint(self, blocks: Iterable[str]) -> None:
         """OutdatedError where its blocks that were called jointly are others among `blocks`."""
         before = {block for block, told in self.blocks.items() if told["jointly_called"]}
         if before != self.blocks.keys() & set(blocks):
             raise OutdatedError("other batches are said to be called jointly")
+
+    def is_apart(self, spans: Spans) -> bool:
+        """Whether variants within these lie where it has none, as those of another chromosome do."""
+        own = self.spans
+        return all(last < own[on][0] or own[on][1] < first for on, (first, last) in spans.items() if on in own)
 
     def has_none_of(self, rows: DataFrame) -> bool:
         """Whether all variants of `rows` are others than its own."""
@@ -96,6 +102,15 @@ class Earlier:
     def with_descriptions(self, rows: DataFrame) -> DataFrame:
         """`rows` and a row of each variant, of what `variants` has as the files do."""
         return beside(rows, self.variants.select(*DESCRIBED))
+
+
+def widened(spans: Spans, more: Spans) -> Spans:
+    """What holds both."""
+    found = dict(spans)
+    for contig, (first, last) in more.items():
+        own = found.get(contig, [first, last])
+        found[contig] = [min(own[0], first), max(own[1], last)]
+    return found
 
 
 def beside(rows: DataFrame, others: DataFrame) -> DataFrame:

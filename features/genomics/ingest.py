@@ -17,7 +17,16 @@ from features.contract.runs import Runs
 from features.contract.schemas import GENOTYPES, SAMPLES, VARIANTS, quarantine
 from features.contract.settings import GenomicsSettings, Settings
 from features.genomics.absent import check_nothing_refused, contigs_by_block, jointly_called, reference_calls
-from features.genomics.accepted import Tally, accept, columns_of, find_doubles, of_kind, tally
+from features.genomics.accepted import (
+    Tally,
+    accept,
+    columns_of,
+    find_doubles,
+    of_kind,
+    spans_of,
+    suspects_of,
+    tally,
+)
 from features.genomics.accounts import check_reference, count_all, count_lines, tell_of_no_dosages
 from features.genomics.batch import Batch, open_batch
 from features.genomics.blocks import KEYS
@@ -30,10 +39,12 @@ from features.genomics.earlier import (
     DESCRIBED,
     Earlier,
     OutdatedError,
+    Spans,
     beside,
     check_order,
     file_stats,
     open_earlier,
+    widened,
 )
 from features.genomics.formats.files import GenomeFile, open_files
 from features.genomics.genes import Genes, open_genes
@@ -119,10 +130,11 @@ def _ingest(
     with ExitStack() as stack:
         parsed = candidates(spark, work).persist(StorageLevel.DISK_ONLY)
         stack.callback(parsed.unpersist)
-        tallies, suspects = tally(parsed)
+        tallies, of_parts = tally(parsed)
+        suspects, spans = suspects_of(of_parts), spans_of(of_parts)
         stack.enter_context(bounded_arrow_batches(spark, max(SEALED_BYTES, _row_bytes(batch, genomics))))
         doubles, every = None, accept(parsed, None)
-        comes_again = _comes_again(batch, every)
+        comes_again = _comes_again(batch, spans, every)
         if comes_again or suspects:
             doubles = find_doubles(parsed, suspects, earlier if comes_again else None).persist()
             stack.callback(doubles.unpersist)
@@ -135,15 +147,17 @@ def _ingest(
         tables, regions, rows = _write(spark, lake, genomics, batch, parsed, tallies, accepted, filled, all_new)
     samples = read_version(spark, lake, SAMPLES.path, tables[SAMPLES.path])
     counts = count_all(batch, balances, contigs, regions, rows, samples)
-    return Written(tables, counts | {"info": kinds_before | kinds(info)})
+    kept = {"info": kinds_before | kinds(info), "spans": widened(earlier.spans if earlier else {}, spans)}
+    return Written(tables, counts | kept)
 
 
-def _comes_again(batch: Batch, read: DataFrame) -> bool:
-    """Whether variants that were called earlier are among those `read`, if some people are earlier ones too."""
+def _comes_again(batch: Batch, spans: Spans, read: DataFrame) -> bool:
+    """Whether variants that were called earlier are among those `read`, which lie within these spans, if some
+    people are earlier ones too."""
     earlier = batch.earlier
     if earlier is None or not any(columns.block in earlier.blocks for columns in batch.roster.columns.values()):
         return False
-    return not earlier.has_none_of(columns_of(read, KEY))
+    return not (earlier.is_apart(spans) or earlier.has_none_of(columns_of(read, KEY)))
 
 
 def _are_all_new(batch: Batch, accepted: DataFrame, filled: DataFrame | None, comes_again: bool) -> bool:

@@ -20,7 +20,7 @@ from features.contract.persons import PersonKeyer
 from features.contract.runs import Run, Runs
 from features.contract.settings import GenomicsSettings, SampleSexes, Settings
 from features.genomics import batch
-from features.genomics.earlier import file_stats, outdated
+from features.genomics.earlier import Earlier, Spans, file_stats, outdated, widened
 from features.genomics.ingest import ingest_genomics
 from features.genomics.packing import unpack
 from features.genomics.roster import Roster
@@ -442,6 +442,33 @@ def test_dosages_of_earlier_files_count(raw: Path, new_lake: NewLake) -> None:
     tables = rebuilt(new_lake, lake, written, dosed)
     assert tables["variants"]["mach_r2"].notna().sum() > 2
     assert len({run.counts["samples"] for run in lake.rows}) == 2
+
+
+@pytest.mark.parametrize(
+    ("spans", "apart"),
+    [
+        ({"2": [1, 99]}, True),
+        ({"1": [1, 9]}, True),
+        ({"1": [21, 30]}, True),
+        ({"1": [1, 10]}, False),
+        ({"1": [20, 30]}, False),
+        ({"1": [12, 13]}, False),
+        ({"2": [1, 99], "1": [1, 30]}, False),
+        ({}, True),
+    ],
+)
+def test_variants_of_other_positions_than_earlier_ones_are_apart(
+    spans: Spans, apart: bool, spark: SparkSession
+) -> None:
+    none = spark.range(0)
+    earlier = Earlier(none, none, none, {}, {"spans": {"1": [10, 20], "X": [1, 1]}})
+    assert earlier.is_apart(spans) == apart
+    both = widened(earlier.spans, spans)
+    assert both.keys() == earlier.spans.keys() | spans.keys()
+    assert all(
+        both[on] == [min(own[0] for own in told), max(own[1] for own in told)]
+        for on, told in {on: [own[on] for own in (earlier.spans, spans) if on in own] for on in both}.items()
+    )
 
 
 @pytest.mark.parametrize(
