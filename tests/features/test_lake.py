@@ -1,8 +1,10 @@
 """A table that takes a new shape keeps its history, and what must hold; and the workers of a session."""
 
 import zipimport
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
@@ -122,6 +124,28 @@ def test_files_of_tasks_stand_beside_those_before_where_they_are_appended(
     found = [pq.read_metadata((files.folder / name).path) for name in rows.names]
     assert [own.num_rows for own in found] == [300, 300, 300, 100]
     assert {own.row_group(group).num_rows for own in found for group in range(own.num_row_groups)} == {100}
+
+
+def test_tasks_write_coded_texts_as_they_would_others(
+    spark: SparkSession, lake: Location, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whose codes are others each time, in one row group and from one to the next; and some have none."""
+    monkeypatch.setattr(task_files_module, "GROUP_BYTES", 100)
+    table = Table("t", _schema(("a", pa.string(), True)))
+    told = [["x", "y", "x"], ["y"] * 9, [None, None], ["z", None, "x"], ["w"] * 40, ["x", "z"]]
+    every = list(chain.from_iterable(told))
+    with files_of_tasks(lake, table) as files:
+        with task_files(files.folder, table, {}) as rows:
+            for texts in told:
+                rows.write(pa.table({"a": pa.array(texts, pa.string()).dictionary_encode()}))
+        version = files.commit(rows.names)
+    (name,) = rows.names
+    with pq.ParquetFile((files.folder / name).path) as stored:
+        assert stored.schema_arrow.field("a").type == pa.string()
+        assert stored.num_row_groups > 1
+        assert stored.read()["a"].to_pylist() == every
+    found = [row["a"] for row in read_version(spark, lake, "t", version).collect()]
+    assert Counter(found) == Counter(every)
 
 
 @pytest.mark.parametrize(

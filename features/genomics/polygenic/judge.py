@@ -159,7 +159,8 @@ def in_order(lines: pa.Table) -> pa.Table:
 def _weights(lines: pa.Table) -> npt.NDArray[np.float64]:
     """(3, lines), of no, one and two effect alleles; no numbers where a line has none."""
     one, others = filled(lines["weight"].chunk(0), np.nan), lines["others"].chunk(0)
-    found = np.stack([np.where(np.isnan(one), np.nan, 0), one, 2 * one])
+    with np.errstate(over="ignore"):
+        found = np.stack([np.where(np.isnan(one), np.nan, 0), one, 2 * one])
     if others.null_count < len(others):
         found[::2, flags(others.is_valid())] = others.flatten().to_numpy().reshape(-1, 2).T
     return found

@@ -86,7 +86,7 @@ def read_lines(
         "effect_allele": where(known, effect),
         "other_allele": where(known, other),
         "weight": pa.array(one, mask=~known),
-        "others": _others(none, two, known & ((none != 0) | (two != 2 * one))),
+        "others": _others(none, one, two, known),
         "problem": pa.array(PROBLEMS).take(pa.array(problem, mask=placed)),
         "lifted_strand": pa.nulls(count, pa.string()),
     }
@@ -158,8 +158,10 @@ def _weights(cells: Cells, count: int) -> list[Floats]:
     return found
 
 
-def _others(none: Floats, two: Floats, chosen: Flags) -> pa.ListArray:
-    """Both, where they are told."""
+def _others(none: Floats, one: Floats, two: Floats, known: Flags) -> pa.ListArray:
+    """What no and two effect alleles weigh, where that is not nothing and twice as much as one."""
+    with np.errstate(over="ignore"):
+        chosen = known & ((none != 0) | (two != 2 * one))
     starts = np.append(0, np.cumsum(chosen, dtype=np.int32) * 2).astype(np.int32)
     values = np.column_stack([none[chosen], two[chosen]]).ravel()
     return pa.ListArray.from_arrays(pa.array(starts), pa.array(values), mask=pa.array(~chosen))

@@ -6,7 +6,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.genomics.accepted import suspects_of
+from features.genomics.accepted import spans_of, suspects_of
 
 PLACES = st.tuples(st.sampled_from(["a", "b"]), st.sampled_from("12"), st.integers(0, 30), st.integers(0, 8))
 
@@ -25,6 +25,12 @@ def test_parts_that_overlap_are_suspect_and_no_others(spans: list[tuple[int, tup
         and not (pair[0]["last"] < pair[1]["first"] or pair[1]["last"] < pair[0]["first"])
     }
     assert suspects_of(_table(rows)) == sorted(overlapping)
+    by_contig = {on: [span for _, span in spans if span[1] == on] for on in "12"}
+    assert spans_of(_table(rows)) == {
+        on: [min(first for *_, first, _ in own), max(first + more for *_, first, more in own)]
+        for on, own in by_contig.items()
+        if own
+    }
 
 
 def test_a_part_that_has_a_variant_twice_is_suspect() -> None:

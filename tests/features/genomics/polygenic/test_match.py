@@ -12,7 +12,7 @@ from features.genomics.polygenic.boxes import MOST_ROWS, boxed
 from features.genomics.polygenic.judge import judge_box
 from features.genomics.polygenic.match import KINDS, MATCHED, match_lines, sites_of
 from features.genomics.polygenic.scoring_lines import PROBLEMS, SCHEMA
-from features.genomics.polygenic.weigh import ENTRY, weigh
+from features.genomics.polygenic.weigh import BEND, ENTRY, Weighing, weigh, weighed_rows
 
 LINES = pa.schema([("score", pa.int32()), *list(SCHEMA)[1:]])
 COMPLEMENT = str.maketrans("ACGT", "TGCA")
@@ -152,6 +152,23 @@ def test_lines_are_matched_and_weighed_as_one_after_the_other_is(
         ]
         sums = np.sum(of_lines, axis=0) if of_lines else np.zeros(2)
         np.testing.assert_allclose([two[own].sum(), one[own].sum()], sums, atol=1e-12)
+    check_packed(weighed, len(ordered))
+
+
+def check_packed(weighed: Weighing, variants: int) -> None:
+    """WEIGHED rows have each variant that is weighed once, and there what each score was given."""
+    usable = {"variant_key": [str(number) for number in range(variants)], "region": [0] * variants}
+    usable |= {"mean": [0.5] * variants, "mean_two": [0.1] * variants}
+    rows = weighed_rows(weighed, pa.table(usable)).to_pylist()
+    assert [int(row["variant_key"]) for row in rows] == sorted(set(weighed.variant.tolist()))
+    for row in rows:
+        entries, bends = np.frombuffer(row["entries"], ENTRY), np.frombuffer(row["bends"], BEND)
+        for score in range(3):
+            own = (weighed.variant == int(row["variant_key"])) & (weighed.score == score)
+            step = entries["step"][entries["score"] == score].sum()
+            bend, haploid = (bends[name][bends["score"] == score].sum() for name in ("bend", "haploid"))
+            expected = [column[own].sum() for column in (weighed.step, weighed.bend, weighed.haploid_step)]
+            np.testing.assert_allclose([step, bend, step + haploid], expected, atol=1e-12)
 
 
 LIKE = ("contig", "position", "ref", "alt")

@@ -2,6 +2,7 @@
 
 import gzip
 import math
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -90,6 +91,7 @@ def test_each_line_that_cannot_be_scored_says_why(tmp_path: Path, keyer: PersonK
         ("effect_weight", "0.5", [0, 0.5, 1]),
         ("effect_weight\tis_dominant", "0.5\tTrue", [0, 0.5, 0.5]),
         ("effect_weight\tis_recessive", "0.5\tTRUE", [0, 0, 0.5]),
+        ("effect_weight\tis_dominant", "1e308\tTRUE", [0, 1e308, 1e308]),
         ("effect_weight\tis_recessive\tis_dominant", "0.5\tFalse\tFALSE", [0, 0.5, 1]),
         ("dosage_0_weight\tdosage_1_weight\tdosage_2_weight", "0.1\t-2\t3e-2", [0.1, -2, 0.03]),
     ],
@@ -99,7 +101,8 @@ def test_weights_are_of_no_one_and_two_effect_alleles(
 ) -> None:
     placed = "chr_name\tchr_position\teffect_allele\tother_allele"
     (tmp_path / "s.txt").write_text(f"{BUILD}{placed}\t{columns}\n1\t10\tC\tA\t{cells}\n")
-    (row,) = rows_of(opened(tmp_path / "s.txt", keyer))
+    with warnings.catch_warnings(action="error"):
+        (row,) = rows_of(opened(tmp_path / "s.txt", keyer))
     none, two = row["others"] or (0, 2 * row["weight"])
     assert [none, row["weight"], two] == weights
     assert (row["others"] is None) == (weights[0] == 0 and weights[2] == 2 * weights[1])
