@@ -10,7 +10,7 @@ from pyspark.sql import DataFrame, Row, Window
 from pyspark.sql import functions as sf
 from pyspark.sql.pandas.types import from_arrow_schema
 
-from features.genomics.candidates import CANDIDATES, KINDS, PLACE, TALLY
+from features.genomics.candidates import CANDIDATES, KINDS, PLACE, TALLY, ends_by_contig
 from features.genomics.earlier import Earlier, Spans
 from features.genomics.sealed import unseal, unsealed
 from features.lake import broadcast_if_few
@@ -77,8 +77,7 @@ def suspects_of(spans: pa.Table) -> list[int]:
 
 def spans_of(spans: pa.Table) -> Spans:
     """Of all parts, whose SPANS these are."""
-    ends = spans.group_by("contig").aggregate([("first", "min"), ("last", "max")])
-    return {row["contig"]: [row["first_min"], row["last_max"]] for row in ends.to_pylist()}
+    return {row["contig"]: [row["first"], row["last"]] for row in ends_by_contig(spans).to_pylist()}
 
 
 def of_kind(parsed: DataFrame, kind: str) -> DataFrame:

@@ -216,20 +216,20 @@ class _Spans:
         for kind, rows in batches:
             if kind == "variants":
                 own = pa.table([rows["contig"], rows["position"], rows["position"]], ["contig", "first", "last"])
-                self.ends.append(_ends(own))
+                self.ends.append(ends_by_contig(own))
                 self.names.append(hash_array(rows["variant_key"].to_numpy(zero_copy_only=False), categorize=False))
             yield kind, rows
 
     def rows(self) -> pa.RecordBatch:
         if not self.ends:
             return batch_of([[]] * len(SPANS), SPANS)
-        ends, names = _ends(pa.concat_tables(self.ends)).combine_chunks(), np.concatenate(self.names)
+        ends, names = ends_by_contig(pa.concat_tables(self.ends)).combine_chunks(), np.concatenate(self.names)
         is_doubled = len(np.unique(names)) < len(names)
         places = [ends[name].chunk(0) for name in ("contig", "first", "last")]
         return batch_of([pa.repeat(self.block, len(ends)), *places, pa.repeat(is_doubled, len(ends))], SPANS)
 
 
-def _ends(spans: pa.Table) -> pa.Table:
+def ends_by_contig(spans: pa.Table) -> pa.Table:
     """The `first` and `last` of each contig."""
     found = spans.group_by("contig", use_threads=False).aggregate([("first", "min"), ("last", "max")])
     return found.rename_columns({"first_min": "first", "last_max": "last"})

@@ -6,7 +6,7 @@ of each text once.
 
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from operator import methodcaller
 
 import numpy as np
@@ -71,7 +71,7 @@ def read_lines(
     problems = (
         too_long,
         ~(np.isfinite(none) & np.isfinite(one) & np.isfinite(two)),
-        ~plain | _any_is_true(cells, count, *_COMPLEX),
+        ~plain | _any(cells, count, _is_true, *_COMPLEX),
         flags(each(contig, _is_empty, pa.bool_())) | flags(pc.equal(pc.binary_length(at), 0)),
         flags(position.is_null()),
     )
@@ -145,9 +145,10 @@ def _evened(text: bytes, count: int, last: int, most: int) -> tuple[bytes, Flags
 def _weights(cells: Cells, count: int) -> list[Floats]:
     """What 0, 1 and 2 effect alleles weigh; one is no finite number where there is none."""
     weight = _numbers(cells["effect_weight"]) if "effect_weight" in cells else np.full(count, np.nan)
-    kind = cells.get("effect_type", _none(count))
-    dominant = _any_is_true(cells, count, "is_dominant") | flags(each(kind, "dominant".__eq__, pa.bool_()))
-    recessive = _any_is_true(cells, count, "is_recessive") | flags(each(kind, "recessive".__eq__, pa.bool_()))
+    dominant, recessive = (
+        _any(cells, count, _is_true, f"is_{kind}") | _any(cells, count, kind.__eq__, "effect_type")
+        for kind in ("dominant", "recessive")
+    )
     with np.errstate(over="ignore"):
         two = np.where(dominant | recessive, weight, 2 * weight)
     found = [np.zeros(count), np.where(recessive & ~dominant, 0, weight), two]
@@ -170,7 +171,7 @@ def _others(none: Floats, one: Floats, two: Floats, known: Flags) -> pa.ListArra
 def _other(cells: Cells, count: int) -> pa.DictionaryArray:
     """The other allele, where one is told; of several inferred ones none is."""
     told = [recoded(cells[name], lambda allele: allele or None) for name in _OTHER if name in cells]
-    first = told[0] if told else recoded(_none(count), lambda _: None)
+    first = told[0] if told else pa.nulls(count, pa.string())
     if first.null_count and len(told) > 1:
         first = pc.coalesce(*(own.dictionary_decode() for own in told))
     return recoded(first, lambda allele: None if "/" in allele else allele.upper())
@@ -216,11 +217,6 @@ def _number(text: str) -> float:
         return float("nan")
 
 
-def _none(count: int) -> pa.DictionaryArray:
-    """The cells of a column that the file has not."""
-    return pa.DictionaryArray.from_arrays(np.zeros(count, np.int32), [""])
-
-
 def _is_empty(text: str) -> bool:
     return not text
 
@@ -233,11 +229,12 @@ def _is_plain(allele: str) -> bool:
     return _PLAIN.fullmatch(allele) is not None
 
 
-def _any_is_true(cells: Cells, count: int, *names: str) -> Flags:
+def _any(cells: Cells, count: int, test: Callable[[str], bool], *names: str) -> Flags:
+    """Whether a cell of one of these columns passes the test; none does of a column that the file has not."""
     found = np.zeros(count, bool)
     for name in names:
         if name in cells:
-            found |= flags(each(cells[name], _is_true, pa.bool_()))
+            found |= flags(each(cells[name], test, pa.bool_()))
     return found
 
 

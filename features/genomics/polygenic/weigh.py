@@ -112,14 +112,14 @@ def means(found: Weighing, usable: pa.Table, scores: int) -> dict[Region, Floats
 def weighed_rows(found: Weighing, usable: pa.Table) -> pa.Table:
     """WEIGHED rows, in the order of variants."""
     order = np.argsort(found.variant.astype(np.min_scalar_type(len(usable))), kind="stable")
-    numbers = np.flatnonzero(np.bincount(found.variant))
     bent = order[((found.bend != 0) | (found.haploid_step != found.step))[order]]
     entries, bends = np.empty(len(order), ENTRY), np.empty(len(bent), BEND)
     entries["score"], entries["step"] = found.score[order], found.step[order]
     bends["score"], bends["bend"] = found.score[bent], found.bend[bent]
     bends["haploid"] = (found.haploid_step - found.step)[bent]
+    counts = np.bincount(found.variant)
+    numbers, bent_counts = np.flatnonzero(counts), np.bincount(found.variant[bent], minlength=len(counts))
     rows = usable.select(WEIGHED.names[:-2]).take(pa.array(numbers))
-    for name, packed, of in (("entries", entries, order), ("bends", bends, bent)):
-        counts = np.bincount(found.variant[of], minlength=len(usable))[numbers]
-        rows = rows.append_column(name, joined(packed.tobytes(), counts * packed.itemsize))
+    for name, packed, own in (("entries", entries, counts), ("bends", bends, bent_counts)):
+        rows = rows.append_column(name, joined(packed.tobytes(), own[numbers] * packed.itemsize))
     return rows.cast(WEIGHED)
