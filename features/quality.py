@@ -38,9 +38,13 @@ class Balance:
         return asdict(self)
 
 
-def check(balances: Mapping[str, Balance]) -> None:
+MAPPED = "check the mapping in the configuration: date formats, value ranges, the identity pattern"
+
+
+def check(balances: Mapping[str, Balance], advice: str = MAPPED) -> None:
     """An ingest that lost or invented records is our bug, and must not publish; nor must one that could
-    use nothing of a source: a date format that does not fit refuses each of its records."""
+    use nothing of a source: a date format that does not fit refuses each of its records. `advice` is what to do
+    then."""
     if not any(balance.records for balance in balances.values()):
         raise DataGateError("the raw files hold no record: a header at most; were they copied whole?")
     for source, balance in balances.items():
@@ -48,8 +52,7 @@ def check(balances: Mapping[str, Balance]) -> None:
             raise AssertionError(f"{source}: the balance is off by {balance.difference} records: {balance}")
         if balance.records and not balance.used and not balance.merged:
             raise DataGateError(
-                f"{source}: none of {balance.records:,} records could be used ({balance.refusals}); check the "
-                "mapping in the configuration: date formats, value ranges, the identity pattern"
+                f"{source}: none of {balance.records:,} records could be used ({balance.refusals}); {advice}"
             )
 
 

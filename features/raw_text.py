@@ -11,9 +11,10 @@ import bisect
 import bz2
 import struct
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import chain
 from typing import IO, Any
 
 import pyarrow as pa
@@ -68,9 +69,13 @@ class Chunk:
 
     def location(self, position: int, length: int) -> str:
         """Where these bytes lie in the file, as quarantine writes it: `<offset>+<length>`."""
+        return f"{self.offset(position)}+{length}"
+
+    def offset(self, position: int) -> int:
+        """Where this byte lies in the file, stored as `anchors` are."""
         index = bisect.bisect_right(self.anchors, (position, sys.maxsize)) - 1
         at, offset = self.anchors[index]
-        return f"{offset + position - at}+{length}"
+        return offset + position - at
 
 
 def plan_splits(root: Location, files: Sequence[tuple[FileStat, str]], target_bytes: int) -> list[Split]:
@@ -125,6 +130,11 @@ def text_lines(split: Split) -> Iterator[tuple[Chunk, int, bytes]]:
             end = size if end < 0 else end
             yield chunk, start, chunk.data[start:end].removesuffix(b"\r")
             start = end + 1
+
+
+def lines_of(splits: Iterable[Split]) -> Iterator[tuple[Chunk, int, bytes]]:
+    """`text_lines` of one split after another."""
+    return chain.from_iterable(map(text_lines, splits))
 
 
 def count_lines(split: Split) -> int:

@@ -372,7 +372,7 @@ def training(task: str, modalities: dict[str, pa.DataType], outcome: dict[str, p
 def population(task: str, modalities: dict[str, pa.DataType]) -> Table:
     """`population/<task>`: the same features on a scoring date, without labels.
 
-    `eligible_reason` is null for the eligible and else says why not; those have zero features.
+    `ineligible_reason` is null for the eligible and else says why not; those have zero features.
     """
     columns = [
         pa.field("person_key", pa.string(), nullable=False),

@@ -14,11 +14,11 @@ from features.contract.schemas import GENOTYPES
 from features.contract.settings import GenomicsSettings
 from features.genomics.accepted import columns_of
 from features.genomics.clean import Rule
+from features.genomics.contigs import place_of_key, region_of
 from features.genomics.counts import COUNTS, count_calls, members
 from features.genomics.earlier import Earlier, OutdatedError
 from features.genomics.packing import pack
 from features.genomics.sexes import Sexes
-from features.genomics.summarise import place_of_key, region_of
 from features.lake import few_rows
 from features.quality import Balance
 

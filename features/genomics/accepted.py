@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,8 +9,8 @@ from pyspark.sql import DataFrame, Row, Window
 from pyspark.sql import functions as sf
 from pyspark.sql.pandas.types import from_arrow_schema
 
-from features.genomics.candidates import CANDIDATES, KINDS, PLACE, TALLY, ends_by_contig
-from features.genomics.earlier import Earlier, Spans
+from features.genomics.candidates import CANDIDATES, KINDS, PLACE, TALLY
+from features.genomics.earlier import Earlier
 from features.genomics.sealed import unseal, unsealed
 from features.lake import broadcast_if_few
 
@@ -38,7 +37,7 @@ class Tally:
 
 
 def tally(parsed: DataFrame) -> tuple[list[Tally], pa.Table]:
-    """And SPANS of each `part`."""
+    """How many candidates and refusals there are, and SPANS of each `part`."""
     found = parsed.filter(parsed["kind"].isin("tally", "spans")).select("kind", "part", "rows").collect()
     numbers = [(own.name, "sum") for own in TALLY if own.type == pa.int64()]
     tallies = _collected(found, "tally").group_by(["source_digest", "rule"]).aggregate(numbers)
@@ -58,26 +57,6 @@ def _collected(found: Sequence[Row], kind: str) -> pa.Table:
         for part, rows in own
     ]
     return pa.Table.from_batches(batches, schema)
-
-
-def suspects_of(spans: pa.Table) -> list[int]:
-    """The parts, by their numbers, whose candidates may be of the same variant and block as others: SPANS of
-    each `part` say that two overlap, or that one has a variant twice."""
-    found = set(spans.filter(spans["is_doubled"])["part"].to_pylist())
-    widest: dict[str, Any] = {}
-    for span in spans.sort_by([(name, "ascending") for name in ("sample_block", "contig", "first")]).to_pylist():
-        is_near = widest and all(span[name] == widest[name] for name in ("sample_block", "contig"))
-        if is_near and span["first"] <= widest["last"]:
-            # What else overlaps with this one overlaps with the widest, too, and is here already.
-            found |= {span["part"], widest["part"]}
-        if not is_near or span["last"] > widest["last"]:
-            widest = span
-    return sorted(found)
-
-
-def spans_of(spans: pa.Table) -> Spans:
-    """Of all parts, whose SPANS these are."""
-    return {row["contig"]: [row["first"], row["last"]] for row in ends_by_contig(spans).to_pylist()}
 
 
 def of_kind(parsed: DataFrame, kind: str) -> DataFrame:

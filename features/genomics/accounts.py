@@ -1,4 +1,5 @@
-"""What became of every line and of every sample column: checked before anything is written, and kept in `runs`."""
+"""What became of every line and of every sample column, as `runs` keeps it. Lines must add up before anything is
+written."""
 
 import logging
 from collections.abc import Mapping, Sequence

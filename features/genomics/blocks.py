@@ -28,9 +28,13 @@ def batches_by_block(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[str, p
 
 def row_bytes(genotypes: DataFrame, sexes: Mapping[str, Sexes]) -> int:
     """Of the widest row: its calls, and its dosages if any row has some."""
-    people = max(map(len, sexes.values()))
     imputed = genotypes.filter("n_dosage is not null").limit(1).count()
-    return packed_size(people) + imputed * 2 * people
+    return widest_row(max(map(len, sexes.values())), bool(imputed))
+
+
+def widest_row(people: int, dosages: bool) -> int:
+    """The bytes of a row of so many people, with dosages or without."""
+    return packed_size(people) + (np.dtype(DTYPE).itemsize * people if dosages else 0)
 
 
 def dosage_rows(dosages: pa.Array) -> Dosages:

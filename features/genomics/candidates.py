@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from pandas.util import hash_array
 from pyspark import Broadcast
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
@@ -33,6 +32,7 @@ from features.genomics.reference import Reference
 from features.genomics.roster import Columns
 from features.genomics.sealed import seal
 from features.genomics.sexes import Sexes
+from features.genomics.spans import SPANS, SpansOfPart
 
 BATCH_BYTES = 8 << 20
 BATCH_ROWS = 8192
@@ -79,17 +79,6 @@ TALLY = pa.schema(
 )
 """How many candidates (`rule` null) or refusals a part gave, how many of them are the first of their line, and how
 many have dosages."""
-SPANS = pa.schema(
-    [
-        ("sample_block", pa.string()),
-        ("contig", pa.string()),
-        ("first", pa.int64()),
-        ("last", pa.int64()),
-        ("is_doubled", pa.bool_()),
-    ]
-)
-"""Between which positions of a contig a part's candidates lie, and whether two of the part's, on any contig, may
-be of the same variant."""
 KINDS = {"variants": CANDIDATES, "refused": REFUSED, "measured": MEASURED, "tally": TALLY, "spans": SPANS}
 PARSED = pa.schema([("part", pa.int32()), ("batch", pa.int32()), ("kind", pa.string()), ("rows", pa.binary())])
 """A sealed batch of rows of one of KINDS, and which of its part it is."""
@@ -154,7 +143,7 @@ def parse_part(work: Work, part: Part) -> Iterator[tuple[str, pa.RecordBatch]]:
     layout, sexes = _layout(work, part.digest), work.sexes.get(columns.block)
     placed: list[Placed] = []
     refusals: list[tuple[str, str, str]] = []
-    counts, spans, size = _Counts(), _Spans(columns.block), 0
+    counts, spans, size = _Counts(), SpansOfPart(columns.block), 0
     measured = no_measures(len(sexes) if sexes is not None else 0)
     for location, items in part.records(layout):
         offset = int(location.partition("+")[0])
@@ -200,39 +189,6 @@ class _Counts:
             for rule, number in self.items.items()
         ]
         return batch_of(zip(*rows, strict=True) if rows else [[]] * len(TALLY), TALLY)
-
-
-@dataclass(slots=True)
-class _Spans:
-    """SPANS of the candidates of a part, which are of one block."""
-
-    block: str
-    ends: list[pa.Table] = field(default_factory=list)
-    names: list[npt.NDArray[np.uint64]] = field(default_factory=list)
-    """Of the keys: two of the same have one name, and hardly any others do."""
-
-    def of(self, batches: Iterable[tuple[str, pa.RecordBatch]]) -> Iterator[tuple[str, pa.RecordBatch]]:
-        """The same batches."""
-        for kind, rows in batches:
-            if kind == "variants":
-                own = pa.table([rows["contig"], rows["position"], rows["position"]], ["contig", "first", "last"])
-                self.ends.append(ends_by_contig(own))
-                self.names.append(hash_array(rows["variant_key"].to_numpy(zero_copy_only=False), categorize=False))
-            yield kind, rows
-
-    def rows(self) -> pa.RecordBatch:
-        if not self.ends:
-            return batch_of([[]] * len(SPANS), SPANS)
-        ends, names = ends_by_contig(pa.concat_tables(self.ends)).combine_chunks(), np.concatenate(self.names)
-        is_doubled = len(np.unique(names)) < len(names)
-        places = [ends[name].chunk(0) for name in ("contig", "first", "last")]
-        return batch_of([pa.repeat(self.block, len(ends)), *places, pa.repeat(is_doubled, len(ends))], SPANS)
-
-
-def ends_by_contig(spans: pa.Table) -> pa.Table:
-    """The `first` and `last` of each contig."""
-    found = spans.group_by("contig", use_threads=False).aggregate([("first", "min"), ("last", "max")])
-    return found.rename_columns({"first_min": "first", "last_max": "last"})
 
 
 def _layout(work: Work, digest: str) -> Layout:

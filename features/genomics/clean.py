@@ -5,7 +5,8 @@ Format: VCF 4.3, https://samtools.github.io/hts-specs/VCFv4.3.pdf, section 1.6.
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
@@ -72,13 +73,22 @@ class RefusedLineError(Exception):
         self.rule = rule
 
 
+@contextmanager
+def refused_as(rule: Rule) -> Iterator[None]:
+    """A number or a dosage that is wrong refuses the line by this rule."""
+    try:
+        yield
+    except (WrongNumberError, WrongDosageError):
+        raise RefusedLineError(rule) from None
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
     """How to read the lines of a file: its number of sample columns, which of them are kept (None: all),
     the genome build, the INFO keys of the annotations, what a half call is, and the reference that REF must
     agree with (None: it is not checked, and indels stay where they are), the genes that variants are looked
-    up in (None: their INFO key tells), the FORMAT key of dosages (None: calls alone are read), the other FORMAT
-    keys that are read, and the INFO fields that are kept."""
+    up in (None: their INFO key tells), the FORMAT key of dosages in VCF and BCF (None: calls alone are read
+    there), the other FORMAT keys that are read, and the INFO fields that are kept."""
 
     build: str
     samples: int
@@ -91,6 +101,11 @@ class Layout:
     dosages: Dosage | None = None
     measures: Sequence[Measure] = ()
     info: Fields = field(default_factory=dict)
+
+    @property
+    def kept(self) -> slice | npt.NDArray[np.int64]:
+        """Which of what all samples have is of those that are kept."""
+        return slice(None) if self.keep is None else self.keep
 
 
 class Calls(NamedTuple):
@@ -167,6 +182,17 @@ def check_site(site: Site, layout: Layout) -> None:
         raise RefusedLineError(Rule.REFERENCE)
 
 
+def is_turned(site: Site, layout: Layout) -> bool:
+    """Whether the reference genome has the one ALT, and not REF: of a format that does not tell which is which."""
+    reference = layout.reference
+    if reference is None or len(site.alts) != 1:
+        return False
+    contig = harmonise(site.chrom)
+    return not reference.agrees(contig, site.position, site.ref.upper()) and reference.agrees(
+        contig, site.position, site.alts[0]
+    )
+
+
 def _is_sequence(allele: str) -> bool:
     return allele in _BASE or _BASES.fullmatch(allele) is not None
 
@@ -193,10 +219,8 @@ def _info_of_alt(site: Site, alt: int, layout: Layout) -> Info:
     if not site.info:
         return {}
     told = {key: values for key, values in site.info.items() if _is_told(values)}
-    try:
+    with refused_as(Rule.INFO):
         own = {key: layout.info[key].of_alt(values, alt, len(site.alts)) for key, values in told.items()}
-    except WrongNumberError:
-        raise RefusedLineError(Rule.INFO) from None
     return {key: values for key, values in own.items() if _is_told(values)}
 
 
@@ -237,10 +261,8 @@ def site_of(
 def _info(text: str, layout: Layout) -> Info:
     if not layout.info:
         return {}
-    try:
+    with refused_as(Rule.INFO):
         return read_info(text, layout.info)
-    except WrongNumberError:
-        raise RefusedLineError(Rule.INFO) from None
 
 
 def normalise(
@@ -296,13 +318,13 @@ def _calls(form: bytes, columns: bytes, site: Site, layout: Layout) -> list[Call
     samples, alts = layout.samples, len(site.alts)
     plain = genotype.read_biallelic(columns, samples) if alts == 1 and form == b"GT" else None
     if plain is not None:
-        return [Calls(plain if layout.keep is None else plain[layout.keep])]
+        return [Calls(plain[layout.kept])]
     if columns.count(b"\t") + 1 != samples:
         raise RefusedLineError(Rule.COLUMNS)
     fields = form.decode(errors="replace").split(":")
     called = None
     if fields[0] == "GT":
-        called = count_calls(*genotype.read_alleles(columns, samples, layout.half_calls), alts, layout)
+        called = codes_by_alt(*genotype.read_alleles(columns, samples, layout.half_calls), alts, layout)
     if layout.dosages in fields:
         haploid = genotype.one_copy(columns, samples) if called else None
         most = dosage_values(alts, layout)
@@ -321,10 +343,8 @@ def _calls(form: bytes, columns: bytes, site: Site, layout: Layout) -> list[Call
 
 
 def _numbers(columns: bytes, place: int, most: int, rule: Rule, layout: Layout) -> Floats:
-    try:
+    with refused_as(rule):
         return read_numbers(columns, layout.samples, place, most)
-    except WrongNumberError:
-        raise RefusedLineError(rule) from None
 
 
 def measured_values(key: str, alts: int) -> int:
@@ -336,11 +356,8 @@ def with_measures(calls: list[Calls], told: Mapping[str, Floats], layout: Layout
     """The calls of the kept samples, and what is told of all samples besides."""
     if not told:
         return calls
-    kept = slice(None) if layout.keep is None else layout.keep
-    try:
-        numbers = {key: whole(values)[kept] for key, values in told.items()}
-    except WrongNumberError:
-        raise RefusedLineError(Rule.MEASURE) from None
+    with refused_as(Rule.MEASURE):
+        numbers = {key: whole(values)[layout.kept] for key, values in told.items()}
     measured = measure(numbers, [own.codes for own in calls])
     return [own._replace(measured=values) for own, values in zip(calls, measured, strict=True)]
 
@@ -349,10 +366,8 @@ def dosage_values(alts: int, layout: Layout) -> int:
     """How many numbers a sample's dosage may have."""
     if layout.dosages == "DS":
         return alts
-    try:
+    with refused_as(Rule.DOSAGE):
         return len(genotype_alleles(alts + 1, 2))
-    except WrongDosageError:
-        raise RefusedLineError(Rule.DOSAGE) from None
 
 
 def impute(
@@ -365,18 +380,15 @@ def impute(
         if region(layout.build, harmonise(site.chrom), site.position) is not Region.DIPLOID:
             raise RefusedLineError(Rule.DOSAGE)
         haploid = np.zeros(len(values), bool)
-    kept = slice(None) if layout.keep is None else layout.keep
     alleles = len(site.alts) + 1
     by_alt: Sequence[Codes | None] = called or [None] * len(site.alts)
-    try:
+    with refused_as(Rule.DOSAGE):
         if layout.dosages == "DS":
-            dosages = rounded(np.where(haploid[:, None], 2 * values, values))[kept]
+            dosages = rounded(np.where(haploid[:, None], 2 * values, values))[layout.kept]
             return [calls_of_dosages(or_called(dosages[:, alt], own)) for alt, own in enumerate(by_alt)]
-        shares = as_shares(values, haploid, alleles)[kept]
-    except WrongDosageError:
-        raise RefusedLineError(Rule.DOSAGE) from None
+        shares = as_shares(values, haploid, alleles)[layout.kept]
     return [
-        calls_of_dosages(*from_probabilities(shares, haploid[kept], alt, alleles, own))
+        calls_of_dosages(*from_probabilities(shares, haploid[layout.kept], alt, alleles, own))
         for alt, own in enumerate(by_alt, start=1)
     ]
 
@@ -393,15 +405,14 @@ def with_dosages(codes: Codes, dosages: Dosages, variance: int | None = None) ->
     return Calls(codes, None if variance is None else Imputed(None, variance))
 
 
-def count_calls(first: Alleles, second: Alleles, alts: int, layout: Layout) -> list[Codes]:
+def codes_by_alt(first: Alleles, second: Alleles, alts: int, layout: Layout) -> list[Codes]:
     """The codes of the kept samples for each ALT, from both alleles of every sample as of `read_alleles`."""
     worst = first.min()
     if worst == genotype.HALF_CALL:
         raise RefusedLineError(Rule.HALF_CALL)
     if worst == genotype.MALFORMED or max(first.max(), second.max()) > alts:
         raise RefusedLineError(Rule.GENOTYPE)
-    if layout.keep is not None:
-        first, second = first[layout.keep], second[layout.keep]
+    first, second = first[layout.kept], second[layout.kept]
     return [genotype.count_alleles(first, second, allele) for allele in range(1, alts + 1)]
 
 

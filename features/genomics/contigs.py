@@ -5,6 +5,9 @@ from collections import Counter
 from enum import IntEnum
 from functools import lru_cache
 
+from pyspark.sql import Column
+from pyspark.sql import functions as sf
+
 _ALIASES = {"M": "MT", "23": "X", "24": "Y", "25": "X", "26": "MT", "XY": "X", "PAR1": "X", "PAR2": "X"}
 """Other spellings, without `chr`: UCSC's mitochondrion, PLINK's numbers and pseudo-autosomal names."""
 
@@ -68,3 +71,23 @@ def region(build: str, contig: str, position: int) -> Region:
         first, second = PSEUDO_AUTOSOMAL[build]
         return Region.X if first < position < second else Region.DIPLOID
     return {"Y": Region.Y, "MT": Region.MT}.get(contig, Region.DIPLOID)
+
+
+def region_of(build: str) -> Column:
+    """`region` of `contig` and `position`, worked out by Spark."""
+    last, first = PSEUDO_AUTOSOMAL[build]
+    position, contig = sf.col("position"), sf.col("contig")
+    unpaired = (contig == "X") & (position > last) & (position < first)
+    found = (
+        sf.when(unpaired, Region.X.value).when(contig == "Y", Region.Y.value).when(contig == "MT", Region.MT.value)
+    )
+    return found.otherwise(Region.DIPLOID.value)
+
+
+def place_of_key() -> dict[str, Column]:
+    """Contig and position as the key has them; it is read from its end, for a contig's name may have colons."""
+    pattern = "^[^:]+:(.+):([0-9]+):[^:]*:[^:]*$"
+    return {
+        "contig": sf.regexp_extract("variant_key", pattern, 1),
+        "position": sf.regexp_extract("variant_key", pattern, 2).cast("bigint"),
+    }

@@ -103,7 +103,7 @@ def in_alts(dosages: Dosages) -> Floats:
 
 
 MOST_ALLELES = 16
-"""Of a variant with probabilities: genotypes are as many as its square."""
+"""Of a variant with probabilities: genotypes are about half as many as its square."""
 
 
 def genotype_alleles(alleles: int, copies: int) -> list[Sequence[int]]:

@@ -20,6 +20,7 @@ from features.contract.runs import Runs
 from features.contract.schemas import GENOTYPES, SAMPLES, VARIANTS
 from features.genomics.contigs import Region, RegionCounts
 from features.genomics.roster import Columns
+from features.genomics.spans import Spans
 from features.lake import read_table
 from features.quality import Balance
 
@@ -30,8 +31,6 @@ DESCRIBED = (
 )
 """What `variants` has as the files do."""
 Stats = dict[str, list[int]]
-Spans = dict[str, list[int]]
-"""Of each contig the first and the last position."""
 
 
 class OutdatedError(Exception):
@@ -102,15 +101,6 @@ class Earlier:
     def with_descriptions(self, rows: DataFrame) -> DataFrame:
         """`rows` and a row of each variant, of what `variants` has as the files do."""
         return beside(rows, self.variants.select(*DESCRIBED))
-
-
-def widened(spans: Spans, more: Spans) -> Spans:
-    """What holds both."""
-    found = dict(spans)
-    for contig, (first, last) in more.items():
-        own = found.get(contig, [first, last])
-        found[contig] = [min(own[0], first), max(own[1], last)]
-    return found
 
 
 def beside(rows: DataFrame, others: DataFrame) -> DataFrame:

@@ -193,7 +193,7 @@ def _many(people: Counts, rare: Counts, n_het: Counts, first: Counts, end: Count
     return found
 
 
-def hwe_of(variants: Mapping[str, pa.Array], group: str = "") -> list[pa.Array]:
+def hwe_of(variants: Mapping[str, pa.Array], group: str) -> list[pa.Array]:
     """Exact p and mid-p of each variant: null on Y and MT, of which everyone has one copy at most, and where
     nobody (on X: no woman) was called. On X those count whose sex is recorded. The test is of the people whose
     counts are in the columns that end in `group`."""

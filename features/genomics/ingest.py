@@ -23,13 +23,11 @@ from features.genomics.accepted import (
     columns_of,
     find_doubles,
     of_kind,
-    spans_of,
-    suspects_of,
     tally,
 )
 from features.genomics.accounts import check_reference, count_all, count_lines, tell_of_no_dosages
 from features.genomics.batch import Batch, open_batch
-from features.genomics.blocks import KEYS
+from features.genomics.blocks import KEYS, widest_row
 from features.genomics.candidates import SEALED_BYTES, Work, candidates
 from features.genomics.conformance.gate import check_strictly
 from features.genomics.contigs import Region, RegionCounts
@@ -39,18 +37,15 @@ from features.genomics.earlier import (
     DESCRIBED,
     Earlier,
     OutdatedError,
-    Spans,
     beside,
     check_order,
     file_stats,
     open_earlier,
-    widened,
 )
 from features.genomics.formats.files import GenomeFile, open_files
 from features.genomics.genes import Genes, open_genes
 from features.genomics.info import Fields, choose, kinds
 from features.genomics.measures import MEASURES, measures_by_sample, no_summaries
-from features.genomics.packing import packed_size
 from features.genomics.reference import open_reference
 from features.genomics.roster import IDENTIFIER, Roster
 from features.genomics.samples import (
@@ -60,8 +55,9 @@ from features.genomics.samples import (
     summarise_samples,
     sums_by_sample,
 )
+from features.genomics.spans import Spans, spans_of, suspects_of, widened
 from features.genomics.statistics import describe_rows
-from features.genomics.summarise import summarise_variants
+from features.genomics.variants import summarise_variants
 from features.genomics.write import write_calls
 from features.lake import Written, bounded_arrow_batches, few_rows, files_of_tasks, read_version, write_table
 from features.quality import Balance, check, refused
@@ -72,6 +68,10 @@ SPLITS_PER_CORE = 2
 SMALLEST_SPLIT, LARGEST_SPLIT = 1 << 18, 64 << 20
 NO_RUNS = Runs(())
 KEY = ("variant_key",)
+_ADVICE = (
+    "correct the file or the settings that refuse it (genomics.half_calls, genomics.reference, genomics.dosages), "
+    "or leave it out of genomics.paths"
+)
 
 
 def ingest_genomics(
@@ -132,7 +132,8 @@ def _ingest(
         stack.callback(parsed.unpersist)
         tallies, of_parts = tally(parsed)
         suspects, spans = suspects_of(of_parts), spans_of(of_parts)
-        stack.enter_context(bounded_arrow_batches(spark, max(SEALED_BYTES, _row_bytes(batch, genomics))))
+        widest = widest_row(max(batch.sizes.values()), any(found.with_dosages for found in tallies))
+        stack.enter_context(bounded_arrow_batches(spark, max(SEALED_BYTES, widest)))
         doubles, every = None, accept(parsed, None)
         comes_again = _comes_again(batch, spans, every)
         if comes_again or suspects:
@@ -171,12 +172,6 @@ def _are_all_new(batch: Batch, accepted: DataFrame, filled: DataFrame | None, co
     return batch.earlier.has_none_of(keys if filled is None else beside(keys, filled))
 
 
-def _row_bytes(batch: Batch, genomics: GenomicsSettings) -> int:
-    """Of the widest row of `genotypes`."""
-    people = max(batch.sizes.values())
-    return packed_size(people) + (2 * people if genomics.dosages else 0)
-
-
 def _work(
     raw: Location,
     genomics: GenomicsSettings,
@@ -202,7 +197,7 @@ def _balances(batch: Batch, tallies: Sequence[Tally], doubles: DataFrame | None,
     new = count_lines(tallies, doubles, order)
     check_reference(new, work.settings)
     balances = (batch.earlier.balances if batch.earlier else {}) | new
-    check(balances)
+    check({f"file {digest}": balance for digest, balance in balances.items()}, _ADVICE)
     tell_of_no_dosages(tallies, work.settings)
     return balances
 

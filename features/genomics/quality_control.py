@@ -35,13 +35,14 @@ from features.genomics.blocks import (
     row_bytes,
     sexes_by_block,
 )
+from features.genomics.contigs import place_of_key, region_of
 from features.genomics.counts import COUNTS, SEXES, count_calls, members
 from features.genomics.current import check_made
 from features.genomics.dosages import DOSED, sum_dosages
 from features.genomics.sample_table import read_values
 from features.genomics.samples import call_rate, count_regions, sum_calls, sums_by_sample
 from features.genomics.sexes import Sexes
-from features.genomics.summarise import place_of_key, region_of, sums_of_calls
+from features.genomics.variants import sums_of_calls
 from features.genomics.verdicts import judge_variants, rules_of
 from features.lake import (
     Written,
@@ -138,8 +139,8 @@ def _judge_samples(
     build: str,
     limits: QualitySettings,
 ) -> DataFrame:
-    """`samples` with `rule`, null for who passes, and the calls and call rate that were judged: of the variants
-    that have no reason in FILTER."""
+    """`samples` with `rule`, null for who passes, and the calls and call rate that were judged: of all variants,
+    or with `pass_only` of those that have no reason in FILTER."""
     minimum = limits.minimum_sample_call_rate
     if minimum is None:
         return samples.withColumn("rule", sf.lit(None).cast("string"))

@@ -19,11 +19,10 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from features.contract.schemas import SAMPLES
 from features.genomics.blocks import KEYS, batches_by_block, of_samples, packed_rows
 from features.genomics.columns import batch_of
-from features.genomics.contigs import Region, RegionCounts
+from features.genomics.contigs import Region, RegionCounts, region_of
 from features.genomics.ordered import in_buckets, ordered_sum
 from features.genomics.packing import MISSING, Codes, unpack
 from features.genomics.sexes import Sexes, copies
-from features.genomics.summarise import region_of
 
 _CALLS = ("n_called", "n_het", "n_hom_alt", "n_het_haploid", "n_transitions", "n_transversions")
 SUMS = (*_CALLS, "n_singletons")

@@ -7,6 +7,7 @@ dosages alleles are counted by them, and calls, missingness and HWE by the calls
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,13 +27,15 @@ from features.genomics.measures import MEASURES, summaries
 CALLED = CALLS[:3]
 _COUNTED = (*CALLED, "n_dosage", "dosage_sum")
 _SCHEMA = pa.schema([field.with_nullable(True) for field in VARIANTS.schema])
+PARQUET_OF_VARIANTS: dict[str, Any] = {"use_dictionary": ["build", "contig", "ref", "alt", "gene", "consequence"]}
+"""Keys hardly come twice."""
 _AT_ONCE = 4096
 """Rows: each call of numpy takes its time, however few they are."""
 Columns = Mapping[str, pa.Array | pa.ChunkedArray]
 Counts = Mapping[str, npt.NDArray[np.int64]]
 
 
-def with_statistics(counted: DataFrame, people: Mapping[str, int], group: str | None = "") -> DataFrame:
+def with_statistics(counted: DataFrame, people: Mapping[str, int], group: str | None) -> DataFrame:
     """`variants_of` the rows of a frame."""
 
     def rows(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -59,7 +62,7 @@ def describe_rows(build: str, people: Mapping[str, int], group: str | None, said
     return variants_of({**said, "build": pa.repeat(build, len(said["region"]))}, people, group)
 
 
-def variants_of(said: Columns, people: Mapping[str, int], group: str | None = "") -> pa.Table:
+def variants_of(said: Columns, people: Mapping[str, int], group: str | None) -> pa.Table:
     """Rows of VARIANTS from the calls and dosages of each sex (null where calls tell all), `region`, and what else
     is `said` of the variants. MEASURES are summed up where they are there, and `impute_info` is worked out where
     it is not.

@@ -15,8 +15,7 @@ from features.contract.paths import Location
 from features.contract.schemas import QC_VARIANTS
 from features.contract.settings import QualitySettings
 from features.genomics.columns import filled, sparse
-from features.genomics.statistics import in_batches
-from features.genomics.write import PARQUET_OF_VARIANTS
+from features.genomics.statistics import PARQUET_OF_VARIANTS, in_batches
 from features.task_files import task_files
 
 _BY_FILTER = "pass_only"

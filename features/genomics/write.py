@@ -19,13 +19,12 @@ from features.genomics.columns import at_least, by_name, sparse
 from features.genomics.contigs import Region, RegionCounts
 from features.genomics.samples import PARTIAL, SampleSums
 from features.genomics.sexes import Sexes
-from features.genomics.statistics import Columns
+from features.genomics.statistics import PARQUET_OF_VARIANTS, Columns
 from features.lake import files_of_tasks
 from features.task_files import TaskFiles, task_files
 
 _RESULT = pa.schema([("table", pa.string()), ("name", pa.string()), *PARTIAL])
 """Either a file of a table that was written whole, or what the calls of a block's samples sum up to."""
-PARQUET_OF_VARIANTS: dict[str, Any] = {"use_dictionary": ["build", "contig", "ref", "alt", "gene", "consequence"]}
 _PARQUET: dict[str, dict[str, Any]] = {
     GENOTYPES.path: {
         "use_dictionary": ["sample_block"],
@@ -33,7 +32,7 @@ _PARQUET: dict[str, dict[str, Any]] = {
     },
     VARIANTS.path: PARQUET_OF_VARIANTS,
 }
-"""Keys and calls hardly come twice, and nobody looks for calls by what they are."""
+"""Calls hardly come twice, and nobody looks for calls by what they are."""
 _AT_ONCE = 4096
 """Rows."""
 Describe = Callable[[Columns], pa.Table]

@@ -31,12 +31,11 @@ from features.genomics.association.regression import (
     projection,
 )
 from features.genomics.blocks import dosage_rows, packed_rows
-from features.genomics.contigs import Region
+from features.genomics.contigs import Region, place_of_key, region_of
 from features.genomics.dosages import MISSING as NO_DOSAGE
 from features.genomics.dosages import or_called
 from features.genomics.packing import MISSING, unpack
 from features.genomics.sexes import Sexes
-from features.genomics.summarise import place_of_key, region_of
 
 ASSOCIATIONS = pa.schema(
     [

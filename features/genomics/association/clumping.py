@@ -16,13 +16,12 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as sf
 from scipy.special import xlogy
 
-from features.genomics.contigs import Region
+from features.genomics.contigs import Region, region_of
 from features.genomics.packing import MISSING, Codes
 from features.genomics.sexes import Sexes, copies
 from features.genomics.structure.linkage import Masks, linked_pairs, ranked_by, taken
-from features.genomics.summarise import region_of
 
-LARGEST_INDEX_P, SMALLEST_OTHER_P = 1e-4, 0.01
+LARGEST_INDEX_P, LARGEST_OTHER_P = 1e-4, 0.01
 MOST_R2 = 0.5
 KILOBASES = 250
 """Defaults of `--clump-p1`, `-p2`, `-r2` and `-kb`."""
@@ -38,7 +37,7 @@ def clump(
     sexes: Mapping[str, Sexes],
     build: str,
     p1: float = LARGEST_INDEX_P,
-    p2: float = SMALLEST_OTHER_P,
+    p2: float = LARGEST_OTHER_P,
     r2: float = MOST_R2,
     kilobases: int = KILOBASES,
 ) -> DataFrame:

@@ -1,4 +1,4 @@
-"""The gate of `genomics.strict`: every line of every file beside the specification, before anything else reads it.
+"""The gate of `genomics.strict`: every line of VCF text beside the specification, before any record is used.
 
 A task checks the lines of its split one by one. What hangs on the lines before, the order of contigs and
 positions, is judged on the driver from where each split begins and ends.
@@ -7,7 +7,7 @@ positions, is judged on the driver from where each split begins and ends.
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, takewhile
+from itertools import takewhile
 
 from pyspark.sql import SparkSession
 
@@ -16,7 +16,7 @@ from features.genomics.clean import trim
 from features.genomics.conformance.header import Fields, NonconformingError, read_fields
 from features.genomics.conformance.record import FIXED, Record, check_record
 from features.genomics.formats.header import Header
-from features.raw_text import Chunk, Split, text_lines
+from features.raw_text import Split, lines_of, text_lines
 
 MOST_TOLD = 10
 TOGETHER, IN_ORDER = "CHROM: expected each contig's records together", "POS: expected records in order of position"
@@ -69,17 +69,13 @@ def check_strictly(spark: SparkSession, files: Sequence[tuple[Sequence[Split], H
 
 def declared(splits: Sequence[Split]) -> Fields:
     """What a file's header declares; DataGateError for a line of it that breaks the specification."""
-    lines = takewhile(lambda line: line.startswith(b"##"), (line for *_, line in _all_lines(splits)))
+    lines = takewhile(lambda line: line.startswith(b"##"), (line for *_, line in lines_of(splits)))
     try:
         return read_fields([line.decode(errors="replace") for line in lines])
     except NonconformingError as error:
         raise DataGateError(
             f"genomics.strict: file {splits[0].digest}, {error}; correct the header, or leave genomics.strict out"
         ) from None
-
-
-def _all_lines(splits: Sequence[Split]) -> Iterator[tuple[Chunk, int, bytes]]:
-    return chain.from_iterable(map(text_lines, splits))
 
 
 def read_part(splits: Sequence[Split], fields: Fields, samples: int) -> Part:
@@ -127,7 +123,7 @@ def _reachable(live: set[Allele], record: Record) -> set[Allele]:
 
 def _repeated(live: set[Allele], following: Sequence[Split]) -> Iterator[int]:
     """The numbers of the following lines that repeat one of these variants."""
-    for number, (_, _, line) in enumerate(_all_lines(following), start=1):
+    for number, (_, _, line) in enumerate(lines_of(following), start=1):
         columns = line.decode(errors="replace").split("\t", len(FIXED))
         if len(columns) < len(FIXED) or not re.fullmatch("[0-9]{1,10}", columns[1]):
             continue

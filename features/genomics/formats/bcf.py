@@ -30,10 +30,11 @@ from features.genomics.clean import (
     Variant,
     biallelic,
     check_site,
-    count_calls,
+    codes_by_alt,
     dosage_values,
     impute,
     measured_values,
+    refused_as,
     with_measures,
 )
 from features.genomics.dosages import Floats
@@ -68,7 +69,6 @@ class BcfPart:
 
     split: Split
     names: Names
-    samples: int
     block: int
     inside: int
     end: int
@@ -82,13 +82,12 @@ class BcfPart:
             at = 0
             while at < len(chunk.data):
                 size = _size(chunk.data, at)
-                location = chunk.location(at, size)
-                offset = int(location.partition("+")[0])
+                offset = chunk.offset(at)
                 if self.end >= 0 and offset >= self.end:
                     if offset != self.end:
                         raise _stale(self.digest)
                     return
-                yield location, _items(chunk.data[at : at + size], self.names, self.samples, layout)
+                yield chunk.location(at, size), _items(chunk.data[at : at + size], self.names, layout)
                 at += size
 
 
@@ -108,9 +107,9 @@ def _whole_records(data: bytes) -> int:
     return at
 
 
-def _items(record: bytes, names: Names, samples: int, layout: Layout) -> list[Variant | Rule]:
+def _items(record: bytes, names: Names, layout: Layout) -> list[Variant | Rule]:
     try:
-        return _clean(record, names, samples, layout)
+        return _clean(record, names, layout)
     except RefusedLineError as refusal:
         return [refusal.rule]
     except (KeyError, IndexError, ValueError, OverflowError, RecursionError, struct.error):
@@ -118,7 +117,7 @@ def _items(record: bytes, names: Names, samples: int, layout: Layout) -> list[Va
         return [Rule.COLUMNS]
 
 
-def _clean(record: bytes, names: Names, samples: int, layout: Layout) -> list[Variant | Rule]:
+def _clean(record: bytes, names: Names, layout: Layout) -> list[Variant | Rule]:
     (shared,) = struct.unpack_from("<I", record)
     contig, position, _, _, alleles_and_info, formats_and_samples = _SHARED.unpack_from(record, 8)
     n_alleles, n_info = alleles_and_info >> 16, alleles_and_info & 0xFFFF
@@ -133,7 +132,8 @@ def _clean(record: bytes, names: Names, samples: int, layout: Layout) -> list[Va
         if key in (layout.gene_field, layout.consequence_field):
             annotations.setdefault(key, _first(found))
         if key in layout.info and key not in info:
-            info[key] = _all(found, layout.info[key])
+            with refused_as(Rule.INFO):
+                info[key] = _all(found, layout.info[key])
     site = Site(
         names.contigs.get(contig, ""),
         position + 1,
@@ -147,9 +147,9 @@ def _clean(record: bytes, names: Names, samples: int, layout: Layout) -> list[Va
     )
     check_site(site, layout)
     alts = len(site.alts)
-    if not samples:
+    if not layout.samples:
         return biallelic(site, [NOTHING] * alts, layout)
-    if n_samples != samples:
+    if n_samples != layout.samples:
         raise RefusedLineError(Rule.COLUMNS)
     return biallelic(site, _calls(_Values(record, 8 + shared), n_formats, names, site, layout), layout)
 
@@ -226,7 +226,7 @@ def _calls(values: _Values, n_formats: int, names: Names, site: Site, layout: La
         name = names.ids[values.whole_numbers()[0]]
         found = values.array(layout.samples)
         if name == "GT" and place == 0 and found.dtype.kind == "i" and found.shape[1]:
-            called = count_calls(*_alleles(found, layout.half_calls), alts, layout)
+            called = codes_by_alt(*_alleles(found, layout.half_calls), alts, layout)
             haploid = np.asarray(_are_ends(found[:, 1:]).all(1))
         elif name == layout.dosages and numbers is None:
             numbers = _numbers(found, dosage_values(alts, layout), Rule.DOSAGE)
@@ -291,10 +291,7 @@ def open_bcf(split: Split, step: int) -> tuple[Header, list[BcfPart]]:
     names = _names(text.decode(errors="replace"))
     cuts = [(0, size), *_cuts(split, step)]
     ends = [*((block << 16) + inside for block, inside in cuts[1:]), -1]
-    parts = [
-        BcfPart(split, names, len(header.names), block, inside, end)
-        for (block, inside), end in zip(cuts, ends, strict=True)
-    ]
+    parts = [BcfPart(split, names, block, inside, end) for (block, inside), end in zip(cuts, ends, strict=True)]
     return header, parts
 
 

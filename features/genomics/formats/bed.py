@@ -23,9 +23,9 @@ from features.genomics.clean import (
     Variant,
     biallelic,
     check_site,
+    is_turned,
     position_of,
 )
-from features.genomics.contigs import harmonise
 from features.genomics.formats.header import Header
 from features.genomics.formats.psam import read_fam
 from features.genomics.packing import Codes, packed_size, unpack
@@ -75,15 +75,13 @@ def _clean(fields: Sequence[str], calls: npt.NDArray[np.uint8], layout: Layout) 
     if len(fields) != 6:
         raise RefusedLineError(Rule.COLUMNS)
     chrom, name, _, position, a1, a2 = fields
-    at = position_of(position)
-    names = None if name == "." else name
-    ref, alt, meaning = a2, a1, ALTS_IN_A1
-    if layout.reference and not layout.reference.agrees(harmonise(chrom), at, a2.upper()):
-        ref, alt, meaning = a1, a2, _ALTS_IN_A2
-    site = Site(chrom, at, ref, [] if alt == "0" else [alt.upper()], names)
+    alts, names = [] if a1 == "0" else [a1.upper()], None if name == "." else name
+    site, meaning = Site(chrom, position_of(position), a2, alts, names), ALTS_IN_A1
+    if is_turned(site, layout):
+        site, meaning = site._replace(ref=a1, alts=[a2.upper()]), _ALTS_IN_A2
     check_site(site, layout)
     codes: Codes = meaning[unpack(calls, layout.samples)]
-    return biallelic(site, [Calls(codes if layout.keep is None else codes[layout.keep])], layout)
+    return biallelic(site, [Calls(codes[layout.kept])], layout)
 
 
 def open_bed(

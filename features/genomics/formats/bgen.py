@@ -34,8 +34,8 @@ from features.genomics.clean import (
     biallelic,
     calls_of_dosages,
     check_site,
+    is_turned,
 )
-from features.genomics.contigs import harmonise
 from features.genomics.dosages import (
     Flags,
     Floats,
@@ -58,14 +58,13 @@ _LAYOUT, _WITH_NAMES = 0b1111 << 2, 1 << 31
 
 @dataclass(frozen=True, slots=True)
 class BgenPart:
-    """The variants of a file from the byte `start` to the byte `end`, in so many samples; their probabilities are
-    compressed by nothing (0), zlib (1) or zstd (2). `variants`: how many the header says there are, for a part
-    that is the whole file."""
+    """The variants of a file from the byte `start` to the byte `end`; their probabilities are compressed
+    by nothing (0), zlib (1) or zstd (2). `variants`: how many the header says there are, for a part that
+    is the whole file."""
 
     split: Split
     start: int
     end: int
-    samples: int
     compression: int
     variants: int | None
 
@@ -79,13 +78,12 @@ class BgenPart:
             at = 0
             while at < len(chunk.data):
                 size = _size(chunk.data, at)
-                location = chunk.location(at, size)
-                offset = int(location.partition("+")[0])
+                offset = chunk.offset(at)
                 if offset >= self.end:
                     if offset != self.end:
                         raise _stale(self.digest)
                     return
-                yield location, self._items(chunk.data[at : at + size], layout)
+                yield chunk.location(at, size), self._items(chunk.data[at : at + size], layout)
                 at, found = at + size, found + 1
         if self.variants not in (None, found):
             raise _cut(self.digest, self.variants, found)
@@ -172,28 +170,18 @@ def _whole_variants(data: bytes) -> int:
 def _clean(record: bytes, compression: int, layout: Layout) -> list[Variant | Rule]:
     described = _described(record, 0)
     alleles = [allele.upper() for allele in described.alleles]
-    ref, name = 0, None if described.name in ("", ".") else described.name
-    if layout.reference and len(alleles) == 2:
-        agrees = [
-            layout.reference.agrees(harmonise(described.chrom), described.position, allele) for allele in alleles
-        ]
-        ref = 1 if agrees == [False, True] else 0
-    alts = [number for number in range(len(alleles)) if number != ref]
-    site = Site(
-        described.chrom,
-        described.position,
-        alleles[ref] if alleles else "",
-        [alleles[number] for number in alts],
-        name,
-    )
+    name = None if described.name in ("", ".") else described.name
+    site = Site(described.chrom, described.position, alleles[0] if alleles else "", alleles[1:], name)
+    numbers: Sequence[int] = range(1, len(alleles))
+    if is_turned(site, layout):
+        site, numbers = site._replace(ref=alleles[1], alts=alleles[:1]), [0]
     check_site(site, layout)
     if not layout.samples:
-        return biallelic(site, [NOTHING] * len(alts), layout)
+        return biallelic(site, [NOTHING] * len(site.alts), layout)
     stored = _inflated(record[described.start : described.end], compression)
     shares, haploid = _shares(stored, layout.samples, len(alleles))
-    if layout.keep is not None:
-        shares, haploid = shares[layout.keep], haploid[layout.keep]
-    calls = [_calls(shares, haploid, number, len(alleles)) for number in alts]
+    shares, haploid = shares[layout.kept], haploid[layout.kept]
+    calls = [_calls(shares, haploid, number, len(alleles)) for number in numbers]
     return biallelic(site, calls, layout)
 
 
@@ -300,7 +288,7 @@ def open_bgen(split: Split, sample: Sequence[Split], index: Location, step: int)
     header = _samples(split.digest, sample, samples, own)
     cuts = [first, *_cuts(split, index, first, step, variants), split.end]
     whole = variants if len(cuts) == 2 else None
-    parts = [BgenPart(split, start, stop, samples, compression, whole) for start, stop in pairwise(cuts)]
+    parts = [BgenPart(split, start, stop, compression, whole) for start, stop in pairwise(cuts)]
     return header, parts
 
 

@@ -74,7 +74,7 @@ class _Kind(StrEnum):
 _OF_BED, _OF_PGEN = (".bim", ".bim.zst"), (".pvar", ".pvar.zst")
 _VARIANTS = {_Kind.BED: _OF_BED + _OF_PGEN, _Kind.PGEN: _OF_PGEN + _OF_BED}
 _SAMPLES = {_Kind.BED: (".fam", ".psam"), _Kind.PGEN: (".psam", ".fam")}
-_OWNERS = {"sample": _Kind.BGEN, "psam": _Kind.PGEN, "pvar": _Kind.PGEN}
+_OWNERS = {"sample": _Kind.BGEN, "psam": _Kind.PGEN, "pvar": _Kind.PGEN, "bim": _Kind.BED, "fam": _Kind.BED}
 
 
 def _ending(path: str) -> str:

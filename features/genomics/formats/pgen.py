@@ -20,21 +20,20 @@ from features.genomics.clean import (
     Record,
     RefusedLineError,
     Rule,
-    Site,
     Variant,
     biallelic,
     check_site,
-    count_calls,
+    codes_by_alt,
+    is_turned,
     site_of,
     with_dosages,
 )
-from features.genomics.contigs import harmonise
 from features.genomics.formats.bed import ALTS_IN_A1, padding_is_empty
 from features.genomics.formats.header import Header
 from features.genomics.formats.pgen_header import PgenFile, Storage, StoredRecord, is_difference, open_pgen_file
 from features.genomics.formats.pgen_records import (
-    DOSED,
-    NO_CALLS,
+    ALL_REF,
+    HAS_DOSAGES,
     PHASED,
     RARER_ALTS,
     Track,
@@ -96,7 +95,7 @@ class PgenPart:
             except WrongRecordError as wrong:
                 raise self._error(record, wrong) from None
             if not is_difference(record.kind):
-                base = codes if record.kind & 7 != NO_CALLS else nothing
+                base = codes if record.kind & 7 != ALL_REF else nothing
             if record.number >= self.first:
                 yield record, track, ALTS_IN_A1[codes] if self.pgen.storage is Storage.BED else codes
 
@@ -125,37 +124,26 @@ def _clean(
     if record.alleles not in (None, alts + 1):
         raise WrongRecordError(f"{record.alleles} alleles, and {alts + 1} in the .pvar")
     provisional = "PR" in info.split(";") if record.provisional is None else record.provisional
-    is_turned = provisional and alts == 1 and _is_turned(site, layout)
-    if is_turned:
+    turns = provisional and is_turned(site, layout)
+    if turns:
         site = site._replace(ref=site.alts[0], alts=[site.ref.upper()])
     check_site(site, layout)
     if alts > _MOST_ALTS:
         raise RefusedLineError(Rule.ALLELE)
     if alts > 1 or record.kind & RARER_ALTS:
         return biallelic(site, _several(record, track, codes, alts, layout), layout)
-    return biallelic(site, [_one(record, track, codes, is_turned, layout)], layout)
+    return biallelic(site, [_one(record, track, codes, turns, layout)], layout)
 
 
-def _is_turned(site: Site, layout: Layout) -> bool:
-    """Whether the reference genome has ALT, and not REF."""
-    reference = layout.reference
-    if reference is None or not site.alts:
-        return False
-    contig = harmonise(site.chrom)
-    return not reference.agrees(contig, site.position, site.ref.upper()) and reference.agrees(
-        contig, site.position, site.alts[0]
-    )
-
-
-def _one(record: StoredRecord, track: Track, codes: Codes, is_turned: bool, layout: Layout) -> Calls:
+def _one(record: StoredRecord, track: Track, codes: Codes, turns: bool, layout: Layout) -> Calls:
     """The calls of the one ALT."""
     if record.kind & PHASED:
         skip_phase(track, int(np.count_nonzero(codes == 1)))
-    dosages = read_dosages(track, record.kind, codes) if record.kind & DOSED else None
+    dosages = read_dosages(track, record.kind, codes) if record.kind & HAS_DOSAGES else None
     track.end()
-    if is_turned:
+    if turns:
         codes, dosages = turned(codes, dosages)
-    kept = slice(None) if layout.keep is None else layout.keep
+    kept = layout.kept
     return Calls(codes[kept]) if dosages is None else with_dosages(codes[kept], dosages[kept])
 
 
@@ -164,10 +152,10 @@ def _several(record: StoredRecord, track: Track, codes: Codes, alts: int, layout
     first, second = read_alleles(track, record.kind, codes, alts)
     if record.kind & PHASED:
         skip_phase(track, int(np.count_nonzero(first != second)))
-    if record.kind & DOSED:
+    if record.kind & HAS_DOSAGES:
         raise RefusedLineError(Rule.DOSAGE)
     track.end()
-    return [Calls(own) for own in count_calls(first, second, alts, layout)]
+    return [Calls(own) for own in codes_by_alt(first, second, alts, layout)]
 
 
 def open_pgen(

@@ -13,12 +13,12 @@ from features.genomics.formats.pgen_header import Bytes, Integers, little_endian
 from features.genomics.genotype import MISSING, Alleles
 from features.genomics.packing import Codes, packed_size, unpack
 
-RARER_ALTS, PHASED, DOSED, PHASED_DOSAGES = 0x08, 0x10, 0x60, 0x80
+RARER_ALTS, PHASED, HAS_DOSAGES, PHASED_DOSAGES = 0x08, 0x10, 0x60, 0x80
 """Bits of a record's kind: what is in it besides calls of the first ALT."""
-NO_CALLS = 5
+ALL_REF = 5
 """The kind where everyone is without ALT, as its lowest bits have it."""
 _LISTED, _EVERYONE = 0x20, 0x40
-"""How DOSED says whose dosages there are; both: by a bit each."""
+"""How HAS_DOSAGES says whose dosages there are; both: by a bit each."""
 _GROUP = 64
 _LONGEST_NUMBER = 5
 _NONE = 15
@@ -134,19 +134,19 @@ def _id_width(samples: int) -> int:
 
 def read_codes(track: Track, kind: int, base: Codes) -> Codes:
     """The main track: 0, 1 or 2 ALTs (whichever), or missing; `base` are the codes of the last record that was
-    not told by the difference to another, none where that was of the kind NO_CALLS."""
-    if kind & PHASED_DOSAGES and not kind & DOSED:
+    not told by the difference to another, none where that was of the kind ALL_REF."""
+    if kind & PHASED_DOSAGES and not kind & HAS_DOSAGES:
         raise WrongRecordError(f"a record of kind {kind:#04x}, which is reserved")
     form = kind & 7
     if form == 0:
         return track.codes(track.samples)
-    if form == NO_CALLS:
+    if form == ALL_REF:
         return np.zeros(track.samples, np.uint8)
     if form == 1:
         codes = _two_codes(track)
     elif form in (2, 3):
         if not len(base):
-            raise WrongRecordError(f"a difference to a record of kind {NO_CALLS}, which none may have")
+            raise WrongRecordError(f"a difference to a record of kind {ALL_REF}, which none may have")
         codes = base.copy()
     else:
         codes = np.full(track.samples, form & 3, np.uint8)
@@ -220,7 +220,7 @@ def skip_phase(track: Track, heterozygous: int) -> None:
 
 def read_dosages(track: Track, kind: int, codes: Codes) -> Dosages:
     """Of the one ALT: where a dosage is not stored, the call's."""
-    form = kind & DOSED
+    form = kind & HAS_DOSAGES
     who = np.arange(track.samples)
     if form == _LISTED:
         who, _ = read_list(track, coded=False)

@@ -9,7 +9,7 @@ from itertools import takewhile
 from features.contract.errors import DataGateError
 from features.genomics.formats.header import Header
 from features.genomics.sexes import Sex
-from features.raw_text import Split, text_lines
+from features.raw_text import Split, lines_of
 
 _FAM = ["FID", "IID", "PAT", "MAT", "SEX", "PHENO1"]
 _SEXES = {"1": Sex.MALE, "M": Sex.MALE, "2": Sex.FEMALE, "F": Sex.FEMALE}
@@ -62,8 +62,7 @@ def _columns(header: Sequence[str] | None, width: int) -> list[str] | None:
 
 
 def _rows(splits: Sequence[Split]) -> Iterator[_Row]:
-    lines = (found for split in splits for found in text_lines(split))
-    for number, (chunk, start, line) in enumerate(lines, start=1):
+    for number, (chunk, start, line) in enumerate(lines_of(splits), start=1):
         yield chunk.location(start, len(line)), number, line.decode(errors="replace").split()
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from features.contract.errors import DataGateError
 from features.genomics.sexes import Sex
-from features.raw_text import Split, text_lines
+from features.raw_text import Split, lines_of
 
 _SEXES = {"1": Sex.MALE, "2": Sex.FEMALE, "0": Sex.UNKNOWN, "NA": Sex.UNKNOWN}
 
@@ -17,8 +17,7 @@ def read_sample_file(splits: Sequence[Split]) -> tuple[list[str], list[str], lis
     column. DataGateError for what is no such file."""
     lines = [
         (chunk.location(start, len(line)), line.decode(errors="replace").split())
-        for split in splits
-        for chunk, start, line in text_lines(split)
+        for chunk, start, line in lines_of(splits)
     ]
     digest = splits[0].digest
     columns, kinds = (lines[number][1] if len(lines) > number else [] for number in (0, 1))

@@ -10,7 +10,7 @@ from itertools import accumulate
 from features.contract.errors import DataGateError
 from features.genomics.clean import Layout, Record, RefusedLineError, clean_line
 from features.genomics.formats.header import Header
-from features.raw_text import Chunk, Split, text_lines
+from features.raw_text import Chunk, Split, lines_of, text_lines
 
 FIXED_HEADER = ["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO", "FORMAT"]
 INFO = b"##INFO="
@@ -39,7 +39,7 @@ def read_header(splits: Sequence[Split]) -> Header:
     """The header of the file whose splits these are (in order), read as far as its #CHROM line."""
     digest = splits[0].digest
     number, info = 0, list[str]()
-    for number, (chunk, start, line) in enumerate(_lines_of_all(splits), start=1):
+    for number, (chunk, start, line) in enumerate(lines_of(splits), start=1):
         if number == 1 and not line.startswith(b"##fileformat=VCF"):
             raise _error(
                 digest,
@@ -78,11 +78,6 @@ def _header(digest: str, number: int, chunk: Chunk, start: int, line: bytes, inf
     spans = _name_spans(start, line)
     names = _sample_names(digest, number, line)
     return Header(digest, names, lambda sample: (digest, chunk.location(*spans[sample])), info=info)
-
-
-def _lines_of_all(splits: Sequence[Split]) -> Iterator[tuple[Chunk, int, bytes]]:
-    for split in splits:
-        yield from text_lines(split)
 
 
 def _sample_names(digest: str, number: int, line: bytes) -> list[str]:

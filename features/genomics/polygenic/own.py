@@ -74,7 +74,8 @@ def own_scores(people: DataFrame, genomes: Genomes, wanted: OwnScore) -> OwnScor
     double) and `part` (0 to PARTS - 1). Of whom not all covariates are known takes part in no fit, but is scored
     as one of the part. DataGateError where a fit finds no variant, or cannot be made.
 
-    It takes PARTS + 1 scans of the packed calls, and one more to score: evaluate `totals`, too, in
+    Each of PARTS + 1 fits scans the packed calls twice, to associate and to find what is linked, and the score
+    once: evaluate `totals`, too, in
     `bounded_arrow_batches`.
     """
     sexes = sexes_by_block(genomes.every_sample)

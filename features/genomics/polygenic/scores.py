@@ -23,7 +23,7 @@ from features.genomics.polygenic.boxes import ROW_BYTES
 from features.genomics.polygenic.development import developed_here
 from features.genomics.polygenic.judge import COUNTS, FILES, MEANS, judge_lines, number_of_boxes
 from features.genomics.polygenic.match import MATCHED
-from features.genomics.polygenic.scoring_file import open_scoring_files
+from features.genomics.polygenic.scoring_file import ScoringFile, open_scoring_files
 from features.genomics.polygenic.scoring_lines import WRONG
 from features.genomics.polygenic.sums import sum_means, sum_scores
 from features.genomics.polygenic.weigh import BEND, ENTRY, WEIGHED
@@ -101,7 +101,7 @@ def score_genomes(
         stack.callback(judged.unpersist)
         with bounded_arrow_batches(spark, ROW_BYTES):
             written = {row["name"] for row in unsealed(judged, "files", FILES).collect()}
-        overlaps = _overlaps(unsealed(judged, "counts", COUNTS), names)
+        overlaps = _overlaps(unsealed(judged, "counts", COUNTS), opened)
         chosen = _enough(overlaps, wanted.minimum_overlap)
         sexes = sexes_by_block(samples)
         found = _totals(people, genotypes, judged, sexes, chosen, names)
@@ -145,21 +145,21 @@ def _write(totals: DataFrame, ancestry: DataFrame | None, lake: Location) -> int
         totals.unpersist()
 
 
-def _overlaps(counts: DataFrame, names: Sequence[str]) -> dict[str, Overlap]:
+def _overlaps(counts: DataFrame, opened: Sequence[ScoringFile]) -> dict[str, Overlap]:
     """By the scores' names. DataGateError for a line that is wrong, which makes every sum of its score wrong."""
     total = [sf.sum("lines").alias("lines"), sf.min("first_line").alias("first_line")]
     rows = counts.groupBy(COUNTS.names[:3]).agg(*total).orderBy("score", "first_line").collect()
-    found = {name: Overlap(Counter(), Counter()) for name in names}
+    found = {file.score: Overlap(Counter(), Counter()) for file in opened}
     for row in rows:
-        name, kind = names[row["score"]], row["match_type"]
+        file, kind = opened[row["score"]], row["match_type"]
         if kind in WRONG:
             raise DataGateError(
-                f"genomics.scores: {name}, line {row['first_line']}: {kind.replace('_', ' ')}; expected the "
+                f"{file.split.path}, line {row['first_line']}: {kind.replace('_', ' ')}; expected the "
                 "columns of its header, a whole number as position and finite numbers as weights; correct the file"
             )
-        found[name].match_types[kind] += row["lines"]
+        found[file.score].match_types[kind] += row["lines"]
         if row["lifted_strand"]:
-            found[name].lifted[row["lifted_strand"]] += row["lines"]
+            found[file.score].lifted[row["lifted_strand"]] += row["lines"]
     return found
 
 

@@ -11,10 +11,9 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as sf
 
-from features.genomics.contigs import Region
+from features.genomics.contigs import Region, region_of
 from features.genomics.polygenic.match import Matches, Sites
 from features.genomics.sealed import joined
-from features.genomics.summarise import region_of
 
 Floats = npt.NDArray[np.float64]
 Numbers = npt.NDArray[np.int64]

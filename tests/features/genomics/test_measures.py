@@ -1,5 +1,6 @@
 """DP, GQ, AD and INFO as bcftools splits, prints and sums them up, of real exomes; and what of them is refused."""
 
+import gzip
 import shutil
 import subprocess
 from itertools import pairwise
@@ -195,6 +196,20 @@ def test_what_is_wrong_refuses_its_line_alone(write_vcf: WriteVcf, keyer: Person
     assert kept[303]["info"] == [("AF", [0.001])]
     assert kept[306]["info"] == [("AF", [-np.inf]), ("R", [None, 7.0])]
     assert kept[300]["info"] is kept[302]["info"] is kept[304]["info"] is kept[305]["info"] is None
+
+
+def test_wrong_info_of_a_bcf_is_refused_as_that_of_a_vcf_is(
+    raw: Path, tmp_path: Path, write_vcf: WriteVcf, keyer: PersonKeyer
+) -> None:
+    records = [f"1 {100 + n} . A C . . AF={words} GT 0/1" for n, words in enumerate(["0.5", "x", "1_0"])]
+    vcf, stored = small(write_vcf, "a.vcf", ["A-1"], records), tmp_path / "a.bcf"
+    told, meant = 'Type=String,Description="f"', 'Type=Float,Description="of"'
+    vcf.write_text(vcf.read_text().replace('Type=Float,Description="f"', told))
+    bcftools("view", "-Ob", "-o", stored, vcf)
+    (raw / "b.vcf").write_bytes(gzip.decompress(stored.read_bytes()).replace(told.encode(), meant.encode()))
+    found = rows(keyer, [raw / "b.vcf"], genomics=SMALL)
+    assert [row["rule"] for row in found if row["rule"]] == ["info", "info"]
+    assert [row["info"] for row in found if row["variant_key"]] == [[("AF", [0.5])]]
 
 
 def test_a_key_must_be_declared_and_of_one_type(write_vcf: WriteVcf, ingest: Ingest) -> None:

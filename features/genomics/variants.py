@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as sf
 
-from features.genomics.contigs import PSEUDO_AUTOSOMAL, Region
+from features.genomics.contigs import region_of
 from features.genomics.counts import SEXES
 from features.genomics.dosages import COPY
 from features.genomics.measures import sum_of_rows
@@ -61,23 +61,3 @@ def sums_of_calls(names: Sequence[str]) -> list[Column]:
         *(sf.sum(value).alias(name) for name, value in values.items()),
         variance.alias("dosage_variance"),
     ]
-
-
-def region_of(build: str) -> Column:
-    """The Region of `contig` and `position`."""
-    last, first = PSEUDO_AUTOSOMAL[build]
-    position, contig = sf.col("position"), sf.col("contig")
-    unpaired = (contig == "X") & (position > last) & (position < first)
-    found = (
-        sf.when(unpaired, Region.X.value).when(contig == "Y", Region.Y.value).when(contig == "MT", Region.MT.value)
-    )
-    return found.otherwise(Region.DIPLOID.value)
-
-
-def place_of_key() -> dict[str, Column]:
-    """Contig and position as the key has them; it is read from its end, for a contig's name may have colons."""
-    pattern = "^[^:]+:(.+):([0-9]+):[^:]*:[^:]*$"
-    return {
-        "contig": sf.regexp_extract("variant_key", pattern, 1),
-        "position": sf.regexp_extract("variant_key", pattern, 2).cast("bigint"),
-    }

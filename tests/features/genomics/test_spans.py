@@ -6,7 +6,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.genomics.accepted import spans_of, suspects_of
+from features.genomics.spans import spans_of, suspects_of
 
 PLACES = st.tuples(st.sampled_from(["a", "b"]), st.sampled_from("12"), st.integers(0, 30), st.integers(0, 8))
 
