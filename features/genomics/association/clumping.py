@@ -16,10 +16,11 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as sf
 from scipy.special import xlogy
 
+from features.genomics.blocks import Masks
 from features.genomics.contigs import Region, region_of
 from features.genomics.packing import MISSING, Codes
 from features.genomics.sexes import Sexes, copies
-from features.genomics.structure.linkage import Masks, linked_pairs, ranked_by, taken
+from features.genomics.structure.linkage import linked_pairs, ranked_by, taken
 
 LARGEST_INDEX_P, LARGEST_OTHER_P = 1e-4, 0.01
 MOST_R2 = 0.5

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import DataFrame
+from pyspark.sql.pandas.types import from_arrow_schema
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
@@ -22,7 +23,7 @@ def families(pairs: DataFrame) -> DataFrame:
     are usable. One task sees all pairs, which are few: it holds some hundred bytes a pair, and the driver nothing.
     """
     ends = pairs.select(*(f"{name}_{end}" for end in (1, 2) for name in ("person_key", "usable"))).coalesce(1)
-    return ends.mapInArrow(_families, "person_key string, family string, unrelated boolean")
+    return ends.mapInArrow(_families, from_arrow_schema(SCHEMA))
 
 
 def _families(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

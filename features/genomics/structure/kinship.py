@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as sf
+from pyspark.sql.pandas.types import from_arrow_schema
 
 from features.contract.paths import Location
 from features.genomics.packing import MISSING, Codes, unpack
@@ -114,11 +115,7 @@ def related_pairs(
     `frame` has a column `id`, the number of a tile of `tiles_of(people)`, each of which takes itself and half of
     the others: so no pair comes twice and every tile has as much to do.
     """
-    ddl = ", ".join(f"{field.name} {_SPARK[field.type]}" for field in PAIR)
-    return frame.mapInArrow(_Pairs(tiles_of(people), folder, minimum, variants), ddl)
-
-
-_SPARK = {pa.string(): "string", pa.int32(): "int", pa.int64(): "bigint", pa.float64(): "double"}
+    return frame.mapInArrow(_Pairs(tiles_of(people), folder, minimum, variants), from_arrow_schema(PAIR))
 
 
 @dataclass(frozen=True)

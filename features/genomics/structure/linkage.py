@@ -16,7 +16,7 @@ import pyarrow as pa
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as sf
 
-from features.genomics.blocks import batches_by_block, packed_rows
+from features.genomics.blocks import Masks, batches_by_block, packed_rows
 from features.genomics.packing import MISSING, Codes, pack, unpack
 from features.lake import broadcast_if_few
 
@@ -54,7 +54,6 @@ ancestry would be one of these. Price et al., Am J Hum Genet 2008;83:132, widene
 _ROWS_AT_ONCE, _PEOPLE_AT_ONCE = 256, 4096
 _PAIRS = "contig string, one int, other int"
 
-Masks = Mapping[str, npt.NDArray[np.bool_]]
 Above = Callable[[float, str, Codes, int], npt.NDArray[np.bool_]]
 """Whether an r2 is above a limit, in a contig, by codes (variants, people): of each of the first so many rows with
 each row; never where a variant does not vary."""
