@@ -147,16 +147,22 @@ def count_lines(split: Split) -> int:
 
 
 def check_last_line(last: Split) -> None:
-    """DataGateError for a file, whose last split this is, that ends inside a line: what is left of one that was
-    cut short may look like another. (What is compressed tells by itself.)"""
-    if last.codec is Codec.PLAIN:
-        with (Location(last.root) / last.path).open() as stream:
-            stream.seek(last.end - 1)
-            if stream.read(1) != b"\n":
-                raise DataGateError(
-                    f"file {last.digest}: its last line has no end, so the file may have been cut short; copy it "
-                    "again, or end the line"
-                )
+    """DataGateError for a file, whose last split this is, that ends inside a line."""
+    if ends_inside_a_line(last):
+        raise DataGateError(
+            f"file {last.digest}: its last line has no end, so the file may have been cut short; copy it again, "
+            "or end the line"
+        )
+
+
+def ends_inside_a_line(last: Split) -> bool:
+    """Of a file whose last split this is. What is left of one that was cut short may look like another. (What is
+    compressed tells by itself.)"""
+    if last.codec is not Codec.PLAIN:
+        return False
+    with (Location(last.root) / last.path).open() as stream:
+        stream.seek(last.end - 1)
+        return bool(stream.read(1) != b"\n")
 
 
 def read_whole(split: Split, skip: int, whole: Callable[[bytes], int]) -> Iterator[Chunk]:

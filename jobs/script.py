@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import signal
 import sys
 import threading
@@ -22,6 +23,8 @@ from jobs.frame import Job, Summary, run_job
 console = Console(stderr=True, emoji=False)
 # Answers that somebody asked for, to be piped on.
 answers = Console(emoji=False)
+
+_DIGEST = re.compile(r"file [0-9a-f]{64}\b")
 
 ConfigOption = Annotated[str, typer.Option("--config", help="YAML file, or the name of a shipped one.")]
 RawOption = Annotated[str | None, typer.Option("--raw", help="Raw zone: a path or an hdfs:// URI.")]
@@ -108,6 +111,12 @@ def show(summary: Summary) -> None:
         console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
     if summary.message:
         console.print(summary.message, markup=False, highlight=False, soft_wrap=True)
+    if summary.message and _DIGEST.search(summary.message):
+        console.print(
+            "riskloom trace DIGEST --raw URI --config CONFIG tells which file that is",
+            highlight=False,
+            soft_wrap=True,
+        )
     typer.echo(summary.to_json())
 
 

@@ -42,8 +42,10 @@ class PersonKeyer:
         return match.group(1) if match.re.groups else match.group(0)
 
     def person_key(self, source_id: str | None) -> str | None:
-        """64 hex digits, or None for an id that the identity pattern does not accept."""
-        normal = None if source_id is None else self.normalise(source_id)
+        """64 hex digits, or None for an id that the identity pattern does not accept, or that was no UTF-8: what
+        could not be read of it may be what tells two people apart."""
+        known = source_id is not None and "\ufffd" not in source_id
+        normal = self.normalise(source_id) if source_id is not None and known else None
         return None if normal is None else self.digest(self.identity.namespace, normal)
 
     def digest(self, purpose: str, text: str) -> str:

@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from enum import IntEnum
 from functools import lru_cache
 
@@ -71,6 +72,12 @@ def region(build: str, contig: str, position: int) -> Region:
         first, second = PSEUDO_AUTOSOMAL[build]
         return Region.X if first < position < second else Region.DIPLOID
     return {"Y": Region.Y, "MT": Region.MT}.get(contig, Region.DIPLOID)
+
+
+def builds_of(lengths: Mapping[str, int]) -> set[str]:
+    """Of which builds contigs of these lengths are. MT tells of none, and no other is as long in two builds."""
+    own = {(harmonise(name), length) for name, length in lengths.items()}
+    return {build for build, known in LENGTHS.items() if own & (known.items() - {("MT", known["MT"])})}
 
 
 def region_of(build: str) -> Column:

@@ -30,7 +30,7 @@ from features.genomics.batch import Batch, open_batch
 from features.genomics.blocks import KEYS, widest_row
 from features.genomics.candidates import SEALED_BYTES, Work, candidates
 from features.genomics.conformance.gate import check_strictly
-from features.genomics.contigs import Region, RegionCounts
+from features.genomics.contigs import Region, RegionCounts, builds_of
 from features.genomics.counts import COUNTS
 from features.genomics.dosages import DOSED
 from features.genomics.earlier import (
@@ -114,6 +114,7 @@ def _ingest(
     """OutdatedError where what is new changes rows that stand."""
     new = [file for file in files if earlier is None or keyer.path_digest(file.path) not in earlier.files]
     opened = open_files(raw, keyer, new, _step(spark, new))
+    _check_builds(opened, genomics.build)
     if genomics.strict:
         _check_strictly(spark, opened)
     batch = open_batch(spark, raw, genomics, keyer, [file.header for file in opened], earlier)
@@ -200,6 +201,17 @@ def _balances(batch: Batch, tallies: Sequence[Tally], doubles: DataFrame | None,
     check({f"file {digest}": balance for digest, balance in balances.items()}, _ADVICE)
     tell_of_no_dosages(tallies, work.settings)
     return balances
+
+
+def _check_builds(opened: Sequence[GenomeFile], build: str) -> None:
+    """DataGateError for a file whose header has the contigs of another build."""
+    for header in (file.header for file in opened):
+        found = builds_of(header.lengths)
+        if found and build not in found:
+            raise DataGateError(
+                f"file {header.digest}: its header gives contigs the lengths of {', '.join(sorted(found))}, and "
+                f"genomics.build is {build}; correct genomics.build, or lift the file over (bcftools +liftover)"
+            )
 
 
 def _check_strictly(spark: SparkSession, opened: Sequence[GenomeFile]) -> None:

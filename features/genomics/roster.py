@@ -4,6 +4,7 @@ Files that list the same people in the same order (one per chromosome, say) hold
 headers are read on the driver; files with the same list are worked out once.
 """
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -14,6 +15,7 @@ from features.contract.errors import DataGateError
 from features.contract.persons import PersonKeyer
 from features.genomics.formats.header import Header
 
+log = logging.getLogger("riskloom")
 IDENTIFIER = "identifier"
 NOBODY = ""
 
@@ -52,6 +54,12 @@ def read_roster(headers: Iterable[Header], keyer: PersonKeyer) -> Roster:
         if keys is None:
             keys = known[names] = [keyer.person_key(name) for name in names]
         _add_file(roster, header, keys, keyer)
+    if roster.refused:
+        log.warning(
+            "%d sample columns are left out: identity.pattern accepts no such name (riskloom show quarantine/"
+            "ingest_genomics)",
+            len(roster.refused),
+        )
     return roster
 
 

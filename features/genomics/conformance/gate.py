@@ -20,6 +20,7 @@ from features.raw_text import Split, lines_of, text_lines
 
 MOST_TOLD = 10
 TOGETHER, IN_ORDER = "CHROM: expected each contig's records together", "POS: expected records in order of position"
+BELOW = "expected records below the header, and no other line of it"
 TWICE = "ALT: expected each variant once"
 
 Finding = tuple[int, str]
@@ -50,7 +51,7 @@ class Part:
 def check_strictly(spark: SparkSession, files: Sequence[tuple[Sequence[Split], Header]]) -> None:
     """DataGateError with file, line and rule when a VCF file (its splits, in order) breaks the specification."""
     tasks = [
-        (splits[place:], fields, len(header.names))
+        (splits[place:], fields, len(header.names), header.last)
         for (splits, header), fields in [(file, declared(file[0])) for file in files]
         for place in range(len(splits))
     ]
@@ -78,17 +79,18 @@ def declared(splits: Sequence[Split]) -> Fields:
         ) from None
 
 
-def read_part(splits: Sequence[Split], fields: Fields, samples: int) -> Part:
-    """The lines of the first split; of those that follow it only as many as could repeat one of its variants."""
+def read_part(splits: Sequence[Split], fields: Fields, samples: int, header_ends: int) -> Part:
+    """The lines of the first split, but for those of the header, whose last has this offset; of those that follow
+    it only as many as could repeat one of its variants."""
     part, previous, seen = Part(), Record("", 0, "", ()), set[str]()
     live: set[Allele] = set()
     for chunk, start, line in text_lines(splits[0]):
         part.lines += 1
         part.ended = start + len(line) < len(chunk.data)
-        if not line or line.startswith(b"#"):
+        if not line or (line.startswith(b"#") and chunk.offset(start) <= header_ends):
             continue
         try:
-            record = check_record(line, fields, samples)
+            record = _checked(line, fields, samples)
         except NonconformingError as error:
             part.add(part.lines, str(error))
             continue
@@ -109,6 +111,12 @@ def read_part(splits: Sequence[Split], fields: Fields, samples: int) -> Part:
     for number in _repeated(live, splits[1:]):
         part.add(part.lines + number, TWICE)
     return part
+
+
+def _checked(line: bytes, fields: Fields, samples: int) -> Record:
+    if line.startswith(b"#"):
+        raise NonconformingError(BELOW)
+    return check_record(line, fields, samples)
 
 
 def _alleles(record: Record) -> Iterator[Allele]:

@@ -29,7 +29,7 @@ from features.genomics.clean import (
 from features.genomics.formats.header import Header
 from features.genomics.formats.psam import read_fam
 from features.genomics.packing import Codes, packed_size, unpack
-from features.raw_text import Split, count_lines, text_lines
+from features.raw_text import Split, check_last_line, count_lines, text_lines
 
 MAGIC, SAMPLE_MAJOR = b"\x6c\x1b\x01", b"\x6c\x1b\x00"
 _BYTES_AT_ONCE = 1 << 20
@@ -89,6 +89,8 @@ def open_bed(
 ) -> tuple[Header, list[BedPart]]:
     """The samples of a fileset and its parts, one for each split of the .bim. DataGateError where the three files
     do not belong together, or one was cut short."""
+    check_last_line(bim[-1])
+    check_last_line(fam[-1])
     header = read_fam(bim[0].digest, fam)
     rows = [count_lines(split) for split in bim]
     width = packed_size(len(header.names))

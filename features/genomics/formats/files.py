@@ -1,5 +1,6 @@
 """The files of genomes, each opened by what it is: VCF, BCF, BGEN or a PLINK fileset, whatever it is called."""
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -12,7 +13,9 @@ from features.genomics.clean import Layout, Record
 from features.genomics.formats import bcf, bed, bgen, pgen, pgen_header
 from features.genomics.formats.header import Header
 from features.genomics.formats.vcf import VcfPart, read_header
-from features.raw_text import WHOLE, Codec, Split, plan_splits, read_chunks
+from features.raw_text import WHOLE, Codec, Split, ends_inside_a_line, plan_splits, read_chunks
+
+log = logging.getLogger("riskloom")
 
 
 class Part(Protocol):
@@ -142,4 +145,7 @@ def _variant_file(raw: Location, file: FileStat, digest: str, step: int) -> Geno
     if first and first.data.startswith(bcf.MAGIC):
         (whole,) = plan_splits(raw, [(file, digest)], WHOLE)
         return GenomeFile(*bcf.open_bcf(whole, step))
-    return GenomeFile(read_header(splits), [VcfPart(split) for split in splits], splits)
+    if ends_inside_a_line(splits[-1]):
+        log.warning("file %s: its last line has no end; was it cut short? Then copy it again", digest)
+    header = read_header(splits)
+    return GenomeFile(header, [VcfPart(split, header.last) for split in splits], splits)

@@ -29,7 +29,7 @@ from features.genomics.clean import (
     with_dosages,
 )
 from features.genomics.formats.bed import ALTS_IN_A1, padding_is_empty
-from features.genomics.formats.header import Header
+from features.genomics.formats.header import Header, declared_lengths
 from features.genomics.formats.pgen_header import PgenFile, Storage, StoredRecord, is_difference, open_pgen_file
 from features.genomics.formats.pgen_records import (
     ALL_REF,
@@ -45,7 +45,7 @@ from features.genomics.formats.pgen_records import (
     turned,
 )
 from features.genomics.formats.psam import read_psam
-from features.genomics.formats.vcf import INFO
+from features.genomics.formats.vcf import INFO, TOLD
 from features.genomics.packing import Codes
 from features.raw_text import Split, check_last_line, count_lines, text_lines
 
@@ -166,8 +166,9 @@ def open_pgen(
     one was cut short."""
     check_last_line(pvar[-1])
     check_last_line(psam[-1])
-    heads, columns, info = _head(pvar)
-    header = replace(read_psam(pvar[0].digest, psam), info=info if "INFO" in columns else None)
+    heads, columns, told = _head(pvar)
+    info = [line for line in told if line.startswith(INFO)] if "INFO" in columns else None
+    header = replace(read_psam(pvar[0].digest, psam), info=info, lengths=declared_lengths(told))
     counts = [count_lines(split) - head for split, head in zip(pvar, heads, strict=True)]
     file = open_pgen_file(pgen, digest, sum(counts), len(header.names))
     if file.storage is Storage.BED and not padding_is_empty(pgen, file.samples):
@@ -183,15 +184,15 @@ def open_pgen(
 
 
 def _head(pvar: Sequence[Split]) -> tuple[list[int], list[str], list[str]]:
-    """How many lines of each split are the header's, the names of the columns, and what is declared of INFO."""
-    heads, last, info = [0] * len(pvar), b"", list[str]()
+    """How many lines of each split are the header's, the names of the columns, and what is TOLD above."""
+    heads, last, told = [0] * len(pvar), b"", list[str]()
     for place, line in ((place, line) for place, split in enumerate(pvar) for _, _, line in text_lines(split)):
         if not line.startswith(b"#"):
-            return heads, _columns(pvar[0].digest, sum(heads), last, len(line.split())), info
+            return heads, _columns(pvar[0].digest, sum(heads), last, len(line.split())), told
         heads[place], last = heads[place] + 1, line
-        if line.startswith(INFO):
-            info.append(line.decode(errors="replace"))
-    return heads, _columns(pvar[0].digest, sum(heads), last, 0), info
+        if line.startswith(TOLD):
+            told.append(line.decode(errors="replace"))
+    return heads, _columns(pvar[0].digest, sum(heads), last, 0), told
 
 
 def _columns(digest: str, number: int, header: bytes, width: int) -> list[str]:

@@ -8,37 +8,51 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from features.contract.errors import DataGateError
-from features.genomics.clean import Layout, Record, RefusedLineError, clean_line
-from features.genomics.formats.header import Header
+from features.genomics.clean import Layout, Record, RefusedLineError, Rule, Variant, clean_line
+from features.genomics.formats.header import CONTIG, Header, declared_lengths
 from features.raw_text import Chunk, Split, lines_of, text_lines
 
 FIXED_HEADER = ["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO", "FORMAT"]
-INFO = b"##INFO="
+INFO = "##INFO="
+TOLD = (INFO.encode(), CONTIG.encode())
+"""How the lines of a header begin that are looked at."""
 
 
 @dataclass(frozen=True, slots=True)
 class VcfPart:
-    """A split of a VCF file."""
+    """A split of a VCF file, and the offset of the header's last line."""
 
     split: Split
+    header_ends: int
 
     @property
     def digest(self) -> str:
         return self.split.digest
 
     def records(self, layout: Layout) -> Iterator[Record]:
-        for line, location in data_lines(self.split):
-            try:
-                items = clean_line(line, layout)
-            except RefusedLineError as refusal:
-                items = [refusal.rule]
-            yield location, items
+        for chunk, start, line in data_lines(self.split, self.header_ends):
+            location = chunk.location(start, len(line))
+            if line.startswith((b"##fileformat", b"#CHROM")):
+                raise DataGateError(
+                    f"file {self.digest}, at {location}: a second header, whose samples may be others; was it "
+                    "made of several files? Put them together by bcftools concat or merge"
+                )
+            yield location, _items(line, layout)
+
+
+def _items(line: bytes, layout: Layout) -> list[Variant | Rule]:
+    if line.startswith(b"#"):
+        return [Rule.COLUMNS]
+    try:
+        return clean_line(line, layout)
+    except RefusedLineError as refusal:
+        return [refusal.rule]
 
 
 def read_header(splits: Sequence[Split]) -> Header:
     """The header of the file whose splits these are (in order), read as far as its #CHROM line."""
     digest = splits[0].digest
-    number, info = 0, list[str]()
+    number, told = 0, list[str]()
     for number, (chunk, start, line) in enumerate(lines_of(splits), start=1):
         if number == 1 and not line.startswith(b"##fileformat=VCF"):
             raise _error(
@@ -48,9 +62,9 @@ def read_header(splits: Sequence[Split]) -> Header:
                 "out of genomics.paths",
             )
         if line.startswith(b"#CHROM"):
-            return _header(digest, number, chunk, start, line, info)
-        if line.startswith(INFO):
-            info.append(line.decode(errors="replace"))
+            return _header(digest, number, chunk, start, line, told)
+        if line.startswith(TOLD):
+            told.append(line.decode(errors="replace"))
         if not line.startswith(b"#"):
             raise _error(
                 digest, number, "expected the #CHROM line before the first record; restore the file's header"
@@ -63,21 +77,30 @@ def header_of(digest: str, text: Chunk) -> Header:
     start = text.data.rfind(b"#CHROM")
     line = text.data[start:].rstrip(b"\r\n") if start >= 0 else b""
     above = text.data[: max(start, 0)]
-    info = [about.decode(errors="replace") for about in above.splitlines() if about.startswith(INFO)]
-    return _header(digest, above.count(b"\n") + 1, text, start, line, info)
+    told = [about.decode(errors="replace") for about in above.splitlines() if about.startswith(TOLD)]
+    return _header(digest, above.count(b"\n") + 1, text, start, line, told)
 
 
-def data_lines(split: Split) -> Iterator[tuple[bytes, str]]:
-    """The records of a split, each with its location as quarantine writes it."""
+def data_lines(split: Split, header_ends: int) -> Iterator[tuple[Chunk, int, bytes]]:
+    """`text_lines` of a split that are not the header's, whose last line has this offset."""
     for chunk, start, line in text_lines(split):
-        if not line.startswith(b"#"):
-            yield line, chunk.location(start, len(line))
+        if not line.startswith(b"#") or chunk.offset(start) > header_ends:
+            yield chunk, start, line
 
 
-def _header(digest: str, number: int, chunk: Chunk, start: int, line: bytes, info: Sequence[str]) -> Header:
+def _header(digest: str, number: int, chunk: Chunk, start: int, line: bytes, told: Sequence[str]) -> Header:
     spans = _name_spans(start, line)
     names = _sample_names(digest, number, line)
-    return Header(digest, names, lambda sample: (digest, chunk.location(*spans[sample])), info=info)
+    info = [about for about in told if about.startswith(INFO)]
+    lengths = declared_lengths(told)
+    return Header(
+        digest,
+        names,
+        lambda sample: (digest, chunk.location(*spans[sample])),
+        info=info,
+        lengths=lengths,
+        last=chunk.offset(start),
+    )
 
 
 def _sample_names(digest: str, number: int, line: bytes) -> list[str]:

@@ -174,8 +174,9 @@ def _enough(overlaps: dict[str, Overlap], minimum: float) -> list[str]:
         )
     if not chosen:
         raise DataGateError(
-            f"genomics.scores: of no score {minimum:.0%} of the lines were matched; is build right, and were the "
-            "genotypes imputed? genomics.scores.minimum_overlap sets the share"
+            f"genomics.scores: of no score {minimum:.0%} of the lines were matched; the warnings above say "
+            "what became of the others. Is build right, were the genotypes imputed, or are most lines ambiguous "
+            "(genomics.scores.keep_ambiguous)? genomics.scores.minimum_overlap sets the share"
         )
     return chosen
 

@@ -20,7 +20,7 @@ from features.contract.persons import PersonKeyer
 from features.genomics.liftover import Liftover
 from features.genomics.polygenic.lift import lift_lines
 from features.genomics.polygenic.scoring_lines import DOSAGES, read_lines
-from features.raw_text import WHOLE, Split, plan_splits, read_chunks
+from features.raw_text import WHOLE, Split, check_last_line, plan_splits, read_chunks
 
 BUILDS = {
     **dict.fromkeys(("ncbi36", "hg18"), "NCBI36"),
@@ -72,6 +72,7 @@ def open_scoring_file(
     """Read as far as the line of column names, and check that it is a scoring file of this build, or of one from
     which there is a liftover."""
     (split,) = plan_splits(root, [(file, keyer.path_digest(file.path))], WHOLE)
+    check_last_line(split)
     about: dict[str, str] = {}
     number, line = 0, "#"
     for number, line in _numbered(split):  # noqa: B007  both are used where it stops

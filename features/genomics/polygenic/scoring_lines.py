@@ -202,7 +202,7 @@ def _trimmed(
 
 
 def _numbers(texts: pa.StringArray) -> Floats:
-    """Not a number where there is none. Python reads what Arrow does not, as 1_000."""
+    """Not a number where there is none. Python reads what Arrow does not, as +1 and 1."""
     try:
         found: Floats = texts.cast(pa.float64()).to_numpy()
         return found
@@ -212,7 +212,7 @@ def _numbers(texts: pa.StringArray) -> Floats:
 
 def _number(text: str) -> float:
     try:
-        return float(text)
+        return float("nan" if "_" in text else text)
     except ValueError:
         return float("nan")
 

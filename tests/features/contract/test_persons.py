@@ -21,6 +21,12 @@ def test_ids_that_are_none_get_no_key(keyer: PersonKeyer) -> None:
     assert [keyer.person_key(text) for text in (None, "", "???", "1-A")] == [None] * 4
 
 
+def test_names_of_which_a_letter_was_not_read_get_no_key(keyer: PersonKeyer) -> None:
+    anything = PersonKeyer(keyer.key, keyer.identity.model_copy(update={"pattern": "^(.+)$"}))
+    read = [name.encode("latin-1").decode(errors="replace") for name in ("Ren\u00e9", "Ren\u00e8", "Rene")]
+    assert [anything.person_key(name) is None for name in read] == [True, True, False]
+
+
 def test_namespaces_and_purposes_do_not_meet(keyer: PersonKeyer) -> None:
     other = PersonKeyer(keyer.key, keyer.identity.model_copy(update={"namespace": "elsewhere"}))
     assert len({keyer.person_key("A-1"), other.person_key("A-1"), keyer.path_digest("A-1")}) == 3

@@ -334,7 +334,7 @@ def test_a_fam_tells_the_sexes(wide: Path, keyer: PersonKeyer) -> None:
     files = fileset(wide)
     lines = files[2].read_text().splitlines()
     lines[0], lines[1] = lines[0].replace("\t0\t-9", "\t1\t-9"), lines[1].replace("\t0\t-9", "\t2\t-9")
-    files[2].write_text("\n".join(lines))
+    files[2].write_text("\n".join(lines) + "\n")
     header = opened(keyer, files)[0].header
     assert header.sexes == [Sex.MALE, Sex.FEMALE, *[Sex.UNKNOWN] * 59]
     assert sexes_of_files([header, header], keyer) == {
@@ -360,6 +360,9 @@ def test_lines_of_a_bim_that_cannot_be_are_refused_by_their_rule(wide: Path, key
         "1 f 0 100 C 0",
     ]
     files[1].write_text("\n".join(lines))
+    with pytest.raises(DataGateError, match="its last line has no end, so the file may have been cut short"):
+        rows(keyer, files)
+    files[1].write_text("\n".join(lines) + "\n")
     found = rows(keyer, files)
     rules = [row["rule"] for row in found if row["rule"]]
     assert sorted(rules) == ["allele", "allele", "columns", "monomorphic", "position", "position"]

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from pyspark.errors import PythonException
 
 from features.contract.errors import DataGateError
 from features.contract.paths import Location
@@ -220,3 +221,54 @@ def test_the_glioma_calls_of_511_people_go_through(ingest: Ingest) -> None:
     assert set(tables["samples"]["sex_imputed"]) == {"unknown"}
     assert written.counts["samples_of_other_sex"] == 0
     assert set(variants.loc[variants["position"] == 209_113_113, "gene"]) == {"IDH1"}
+
+
+def test_a_file_of_another_build_is_refused(write_vcf: Callable[..., Path], ingest: Ingest) -> None:
+    """By the lengths that its header gives contigs; those of the other tests are of no build."""
+    vcf = write_vcf("a.vcf", ["A-1"], ["1 10 . A C . . . GT 0/1"])
+    text = vcf.read_text()
+    for mt in (16_569, 16_571):  # as in both builds, and as in UCSC's hg19
+        vcf.write_text(
+            text.replace("<ID=MT,length=1000000", f"<ID=MT,length={mt}").replace(
+                "<ID=chr1,length=1000000", "<ID=chr1,length=248956422"
+            )
+        )
+        ingest(GenomicsSettings(paths=["*.vcf"], build="GRCh38"))
+        with pytest.raises(DataGateError, match=r"lengths of GRCh38, and genomics.build is GRCh37; correct"):
+            ingest(GenomicsSettings(paths=["*.vcf"], build="GRCh37"))
+
+
+def test_a_last_line_without_an_end_is_told_of(
+    write_vcf: Callable[..., Path], ingest: Ingest, caplog: pytest.LogCaptureFixture
+) -> None:
+    vcf = write_vcf("a.vcf", ["A-1"], ["1 10 . A C . . . GT 0/1"])
+    ingest(GenomicsSettings(paths=["*.vcf"], build="GRCh38"))
+    assert "cut short" not in caplog.text
+    vcf.write_text(vcf.read_text().removesuffix("/1\n"))
+    ingest(GenomicsSettings(paths=["*.vcf"], build="GRCh38"))
+    assert "its last line has no end; was it cut short?" in caplog.text
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_second_header_is_refused(strict: bool, write_vcf: Callable[..., Path], ingest: Ingest) -> None:
+    """Whose columns may be other people: two files of `cat`."""
+    a, b = (
+        write_vcf(f"{name}.txt", people, records)
+        for name, people, records in (
+            ("a", ["A-1", "A-2"], ["1 100 . A C . PASS . GT 0/0 1/1"]),
+            ("b", ["A-2", "A-1"], ["1 200 . A C . PASS . GT 1/1 0/0"]),
+        )
+    )
+    (a.parent / "both.vcf").write_text(a.read_text() + b.read_text())
+    told = "expected records below the header" if strict else "a second header, whose samples may be others"
+    # A job tells what a task raised as if it had raised that itself.
+    with pytest.raises((DataGateError, PythonException), match=told):
+        ingest(GenomicsSettings(paths=["*.vcf"], build="GRCh38", strict=strict))
+
+
+def test_a_record_behind_a_hash_is_a_record(write_vcf: Callable[..., Path], ingest: Ingest) -> None:
+    write_vcf("a.vcf", ["A-1"], ["1 10 . A C . . . GT 0/1", "#1 11 . A C . . . GT 0/1", "1 12 . A C . . . GT 0/1"])
+    written, tables = ingest(GenomicsSettings(paths=["*.vcf"], build="GRCh38"))
+    (balance,) = written.counts["balances"].values()
+    assert (balance["records"], balance["used"], balance["quarantined"]) == (3, 2, {"columns": 1})
+    assert tables["variants"]["position"].tolist() == [10, 12]

@@ -45,9 +45,12 @@ def test_windows_line_ends_are_no_part_of_the_last_sample(write_vcf: Callable[..
     assert header(write_vcf("a.vcf", ["A-1", "A-2"], [], end="\r\n")).names == ["A-1", "A-2"]
 
 
-def test_a_refused_sample_can_be_found_in_the_file(write_vcf: Callable[..., Path], keyer: PersonKeyer) -> None:
+def test_a_refused_sample_is_told_of_and_can_be_found_in_the_file(
+    write_vcf: Callable[..., Path], keyer: PersonKeyer, caplog: pytest.LogCaptureFixture
+) -> None:
     path = write_vcf("a.vcf", ["A-1", "nobody", "A-2"], [])
     roster = read_roster([header(path)], keyer)
+    assert "1 sample columns are left out: identity.pattern" in caplog.text
     ((digest, location),) = roster.refused
     offset, length = map(int, location.split("+"))
     assert path.read_bytes()[offset : offset + length] == b"nobody"

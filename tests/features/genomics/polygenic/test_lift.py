@@ -24,6 +24,7 @@ CHAINS = [
 def lines_of(folder: Path, keyer: PersonKeyer, text: str, chain: str, source: str, build: str) -> list[dict]:
     """Each line of a scoring file as it is read for a study of `build`."""
     (folder / "a.chain").write_text(chain)
+    text = text.rstrip("\n") + "\n"
     (folder / "s.txt").write_text(text)
     root = Location.parse(str(folder))
     liftovers = {source: open_liftover(root, "a.chain", "it", source, build)}

@@ -211,12 +211,17 @@ def judged(cell: Mapping[str, str], harmonised: bool) -> tuple[object, ...]:
     return (harmonise(contig), position, alt, ref, *told, None)
 
 
+def number(text: str) -> float:
+    """As Python reads it, but for 1_000."""
+    return float(text.replace("_", "?"))
+
+
 def weighed(cell: Mapping[str, str]) -> list[float]:
     dosage = [cell.get(f"dosage_{copies}_weight", "") for copies in range(3)]
     if "" not in dosage:
-        weights = [float(weight) for weight in dosage]
+        weights = [number(weight) for weight in dosage]
     else:
-        one, kind = float(cell["effect_weight"]), cell.get("effect_type")
+        one, kind = number(cell["effect_weight"]), cell.get("effect_type")
         weights = [0.0, one, 2 * one]
         if true(cell, "is_dominant") or kind == "dominant":
             weights = [0.0, one, one]
@@ -245,7 +250,16 @@ def test_lines_read_many_at_once_are_those_read_one_by_one(
     lines = data.draw(st.lists(line(names), max_size=12))
     header = BUILD + ("#HmPOS_build=GRCh37\n" if harmonised else "") + "\t".join(names) + "\n"
     text = (header + "".join(lines)).encode(errors="surrogateescape")
+    text += b"" if text.endswith(b"\n") else b"\n"
     (tmp_path / "s.txt").write_bytes(text)
     found = rows_of(opened(tmp_path / "s.txt", keyer))
     expected = read_by_rows(text, header.count("\n"), names, harmonised)
     assert repr([tuple(row[name] for name in SCHEMA.names) for row in found]) == repr(expected)
+
+
+def test_a_file_that_ends_inside_a_line_is_refused(tmp_path: Path, keyer: PersonKeyer) -> None:
+    """The weight that it ends with may be the first letters of another."""
+    columns = "chr_name\tchr_position\teffect_allele\tother_allele\teffect_weight\n"
+    (tmp_path / "s.txt").write_text(f"{BUILD}{columns}1\t10\tC\tA\t0.1")
+    with pytest.raises(DataGateError, match="its last line has no end, so the file may have been cut short"):
+        opened(tmp_path / "s.txt", keyer)
