@@ -1,9 +1,11 @@
 """Publishing: all tables of a job or none, nothing new does nothing, every failure has its exit code."""
 
+import json
 import signal
 import subprocess
 import sys
-from dataclasses import replace
+import time
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from pyspark.sql import SparkSession
 
 from features.contract.config import config_digest, load_settings
 from features.contract.errors import ClusterError, DataGateError, ExitCode, ModelGateError, TrainingError
+from features.contract.lease import Holder
 from features.contract.paths import Location
 from features.contract.runs import Run, Runs, append_run, open_delta
 from features.contract.schemas import OBSERVATION_PERIODS, PERSONS
@@ -36,6 +39,7 @@ tasks:
 HOLD_AND_DIE = """
 import os, signal, sys
 from features.contract.lease import leases
+from features.contract.lease import Holder
 from features.contract.paths import Location
 from features.contract.runs import open_delta
 lake = Location(sys.argv[1])
@@ -120,6 +124,36 @@ def test_a_job_killed_outright_leaves_no_row_and_its_lease_is_taken_over(
     assert run_job(persons_job(spark, 5), settings).status == "succeeded"
     assert not (lake / "_leases/persons.json").exists()
     assert read_table(spark, lake, Runs.read(lake), "persons").count() == 5
+
+
+def test_a_job_begins_with_what_is_published(spark: SparkSession, settings: Settings) -> None:
+    """Not with what a killed one left."""
+    lake, job, seen = Location(settings.lake), persons_job(spark, 5), list[int]()
+
+    def watched(context: Context) -> Written:
+        seen.append(open_delta(lake, "persons").to_pyarrow_table().num_rows)
+        return job.body(context)
+
+    run_job(persons_job(spark, 3), settings)
+    (Path(Location(settings.raw).path) / "persons.csv").write_text("id\n1\n2\n")
+    run_job(persons_job(spark, 8, die_between_tables=True), settings)
+    assert open_delta(lake, "persons").to_pyarrow_table().num_rows == 8
+    assert run_job(replace(job, body=watched), settings).status == "succeeded"
+    assert seen == [3]
+
+
+def test_a_job_whose_lease_was_taken_publishes_nothing(spark: SparkSession, settings: Settings) -> None:
+    lake, job = Location(settings.lake), persons_job(spark, 3)
+    thief = json.dumps(asdict(Holder("another", 1, "thief", time.time())))
+
+    def robbed(context: Context) -> Written:
+        written = job.body(context)
+        (lake / "_leases/persons.json").write_bytes(thief.encode())
+        return written
+
+    summary = run_job(replace(job, body=robbed), settings)
+    assert summary.exit_code == ExitCode.CLUSTER and "taken over by another job" in summary.message
+    assert Runs.read(lake).published("persons") is None
 
 
 def test_what_was_never_published_does_not_become_visible(spark: SparkSession, settings: Settings) -> None:

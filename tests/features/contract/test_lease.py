@@ -47,6 +47,13 @@ def test_a_dead_process_and_a_silent_host_hold_nothing(lake: Location) -> None:
         pass
 
 
+def test_of_two_who_find_a_stale_lease_one_takes_it(lake: Location, monkeypatch: pytest.MonkeyPatch) -> None:
+    hold(lake, Holder("another", 1, "silent", time.time() - lease.STALE_SECONDS - 1))
+    monkeypatch.setattr(Location, "create_exclusive", lambda *_: False)  # the other one was faster
+    with pytest.raises(ClusterError, match="took over the stale lease"), leases(lake, ["variants"], "next"):
+        pass
+
+
 def test_a_lease_cut_short_by_a_crash_is_nobodys(lake: Location) -> None:
     (lake / "_leases/variants.json").write_bytes(b'{"host": ')
     with leases(lake, ["variants"], "next"):

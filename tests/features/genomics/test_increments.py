@@ -270,6 +270,9 @@ def test_where_new_files_change_what_stands_all_are_read_anew(
     reason("other batches are said to be called jointly")
     write_sexes(raw, BATCH_A)
     reason(r"the record has another sex now of 10 samples that were ingested earlier")
+    sexes = (raw / "sexes.tsv").read_text().splitlines()
+    (raw / "sexes.tsv").write_text("\n".join([*sexes[:-2], ""]))  # of the last two nothing is recorded now
+    reason(r"the record has another sex now of 2 samples that were ingested earlier")
     (raw / "b.bcf").write_text((raw / "a5.vcf").read_text())
     reason(
         "a new file has the name of an earlier one, but for its end",
