@@ -1,5 +1,6 @@
 """Delimited clinical files of the raw zone to `persons`, `observation_periods` and `events`."""
 
+from features.contract.settings import Settings
 from features.lake import Written
 from jobs.frame import Context, Job
 from jobs.script import main
@@ -12,10 +13,16 @@ def _body(context: Context) -> Written:
     return ingest_clinical(context.spark, context.lake, context.settings, context.keyer, files)
 
 
+def _writes(settings: Settings) -> list[str]:
+    if not settings.clinical.sources:
+        return []
+    return ["persons", "observation_periods", "events", "quarantine/ingest_clinical"]
+
+
 JOB = Job(
     name="ingest_clinical",
     body=_body,
-    writes=lambda _: ["persons", "observation_periods", "events", "quarantine/ingest_clinical"],
+    writes=_writes,
     sections=lambda settings: [settings.clinical, settings.identity],
     raw=lambda settings: [source.path for source in settings.clinical.sources],
 )

@@ -1,8 +1,9 @@
 """A stage is done again when what it depends on has changed, and not for anything else."""
 
+from pathlib import Path
 from typing import Any
 
-from features.contract.config import config_digest
+from features.contract.config import config_digest, load_settings
 from features.contract.settings import (
     GenomicsSettings,
     IdentitySettings,
@@ -11,8 +12,9 @@ from features.contract.settings import (
     Settings,
 )
 from jobs.frame import Job
-from jobs.stages import job_named
+from jobs.stages import job_named, stages_between
 
+README = Path(__file__).parents[2] / "README.md"
 RELATIVES = {"relatives": {"minimum_kinship": 0.1}}
 ANCESTRY = {"ancestry": {"components": 4}}
 
@@ -57,3 +59,12 @@ def test_ancestry_is_judged_anew_under_other_limits_and_not_for_other_scores() -
     job = job_named("infer_ancestry")
     assert digest(job, **ANCESTRY, scores={"paths": ["b"]}) == digest(job, **ANCESTRY)
     assert digest(job, **ANCESTRY, quality={"pass_only": False}) != digest(job, **ANCESTRY)
+
+
+def test_a_study_of_genomes_alone_has_no_clinic(tmp_path: Path) -> None:
+    """The README's: what has nothing to do is skipped on the way to the scores."""
+    (shown,) = [block for block in README.read_text().split("```") if block.startswith("\nname: genomes\n")]
+    (tmp_path / "genomes.yaml").write_text(shown)
+    settings = load_settings(str(tmp_path / "genomes.yaml"))
+    stages = stages_between(None, "score_genomes")
+    assert [job.name for job in stages if job.writes(settings)] == ["ingest_genomics", "qc_genomes"]
