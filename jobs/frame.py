@@ -302,7 +302,7 @@ def _failed(lake: Location, run: Run, error: BaseException) -> Run:
     known = error if isinstance(error, RiskloomError) else _from_executor(error) or from_system(error)
     if known is None:
         # Where it happened, and not its text: that may hold a path or a value of a record.
-        frames = "".join(traceback.format_tb(error.__traceback__))
+        frames = "".join(traceback.format_tb(error.__traceback__)) + _frames_in_executor(error)
         log.error("%s: %s, a bug of ours; please report it with this:\n%s", run.job, type(error).__name__, frames)
     message = str(known) if known else f"{type(error).__name__}: a bug of ours; the log says where"
     code = known.exit_code if known else ExitCode.BUG
@@ -319,6 +319,12 @@ def _from_executor(error: BaseException) -> RiskloomError | None:
     match = re.search(r"features\.contract\.errors\.(\w+): (.*)", str(error))
     kind = getattr(errors, match.group(1), None) if match else None
     return kind(match.group(2).strip()) if match and kind else None
+
+
+def _frames_in_executor(error: BaseException) -> str:
+    """Where in a Spark task it happened, of which Spark's own error has the lines."""
+    found = re.findall(r'^ +File "[^"]+", line [0-9]+, in .*$', str(error), re.MULTILINE)
+    return "".join(f"{line}\n" for line in ["in a Spark task:", *found]) if found else ""
 
 
 def code_version() -> str:

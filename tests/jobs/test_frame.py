@@ -1,14 +1,17 @@
 """Publishing: all tables of a job or none, nothing new does nothing, every failure has its exit code."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
@@ -178,6 +181,23 @@ def test_a_failure_after_publication_leaves_the_run_a_success(spark: SparkSessio
 
     summary = run_job(replace(persons_job(spark, 2), after=after), settings)
     assert (summary.status, summary.exit_code, len(Runs.read(Location(settings.lake)).rows)) == ("succeeded", 0, 1)
+
+
+def test_of_a_bug_in_a_task_it_is_told_where_and_not_what(
+    spark: SparkSession, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        raise ZeroDivisionError("RLM-000123")
+        yield from batches
+
+    def body(_: Context) -> Written:
+        spark.range(1).mapInArrow(broken, "id long").collect()
+        return Written({}, {})
+
+    summary = run_job(replace(persons_job(spark, 1), body=body), settings)
+    assert summary.exit_code == ExitCode.BUG
+    assert re.search(r"in a Spark task:\n +File \S+test_frame.py\S+ line [0-9]+, in broken", caplog.text)
+    assert "RLM" not in caplog.text + summary.message
 
 
 def test_an_unknown_error_is_told_without_its_text(spark: SparkSession, settings: Settings) -> None:
