@@ -40,7 +40,10 @@ def trace(
         if raw is not None and config is not None and not person:
             typer.echo(resolve(key, raw, config, lake))
         elif lake is not None:
-            key = key_of(key, config, lake) if person else key
+            if person:
+                # The tables of genomes have people who are in no prediction.
+                key = key_of(key, config, lake)
+                typer.echo(f"person_key {key}", err=True)
             # Digests must stay whole, to be copied: no wrapping to the terminal.
             Console(width=WIDEST_LINE, emoji=False).print(origins(Location.parse(lake), key))
         else:

@@ -185,6 +185,7 @@ def test_the_holder_of_the_key_traces_a_person_by_their_id(demo: Demo) -> None:
     assert traced.returncode == 0, traced.stderr
     key = re.search("person ([0-9a-f]{64})", traced.stdout)
     assert key is not None and key[1] in demo.table("predictions")["person_key"].to_pylist()
+    assert f"person_key {key[1]}\n" in traced.stderr
     assert riskloom("trace", key[1][:16], "--lake", demo.lake.uri).stdout == traced.stdout
     assert riskloom("trace", "", "--lake", demo.lake.uri).returncode == ExitCode.DATA_GATE
     assert riskloom("trace", "nobody", *keyed).returncode == ExitCode.CONFIG
