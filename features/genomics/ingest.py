@@ -92,7 +92,10 @@ def ingest_genomics(
     """
     genomics = _section(settings)
     if not files:
-        raise DataGateError("genomics.paths: no file below the raw root matches; check raw and the globs")
+        globs = ", ".join(genomics.paths)
+        raise DataGateError(
+            f"genomics.paths: no file below {settings.raw} matches {globs}; check raw and the globs"
+        )
     ingest = partial(_ingest, spark, lake, genomics, Location(settings.raw), keyer, files)
     try:
         written = ingest(open_earlier(spark, lake, runs, basis, files, keyer))

@@ -55,7 +55,7 @@ def open_scoring_files(
     """In the order of their scores' names; `liftovers` are by the build they lead from. DataGateError for a file
     that is none, is of any other build or has the score of another file, by name."""
     if not files:
-        raise DataGateError("genomics.scores.paths: no file below the raw root matches; check raw and the globs")
+        raise DataGateError(f"genomics.scores.paths: no file below {root.uri} matches; check raw and the globs")
     opened: dict[str, ScoringFile] = {}
     for file in files:
         found = open_scoring_file(root, file, keyer, build, liftovers)
