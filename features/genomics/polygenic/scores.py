@@ -22,7 +22,7 @@ from features.genomics.polygenic.adjust import with_adjusted
 from features.genomics.polygenic.boxes import ROW_BYTES
 from features.genomics.polygenic.development import developed_here
 from features.genomics.polygenic.judge import COUNTS, FILES, MEANS, judge_lines, number_of_boxes
-from features.genomics.polygenic.match import MATCHED
+from features.genomics.polygenic.match import MATCHED, MatchType
 from features.genomics.polygenic.scoring_file import ScoringFile, open_scoring_files
 from features.genomics.polygenic.scoring_lines import WRONG
 from features.genomics.polygenic.sums import sum_means, sum_scores
@@ -34,6 +34,7 @@ from features.genomics.structure.ancestry import check_current as check_ancestry
 from features.lake import Written, bounded_arrow_batches, few_rows, files_of_tasks, read_table, write_table
 
 log = logging.getLogger("riskloom")
+_MOST_TOLD = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +172,13 @@ def _enough(overlaps: dict[str, Overlap], minimum: float) -> list[str]:
         log.warning(
             "score %s: %s of its %d lines were matched (%s), genomics.scores.minimum_overlap is %s; left out",
             *(name, f"{found.share:.1%}", found.lines, found.in_words, minimum),
+        )
+    twice = [name for name in chosen if overlaps[name].match_types[MatchType.DUPLICATE]]
+    if twice:
+        log.warning(
+            "%d scores have several lines of a variant, of which the first counts (score_matches: duplicate): "
+            "%s%s",
+            *(len(twice), ", ".join(twice[:_MOST_TOLD]), ", ..." if len(twice) > _MOST_TOLD else ""),
         )
     if not chosen:
         raise DataGateError(

@@ -214,7 +214,7 @@ def test_sums_are_those_of_plink2_and_of_a_second_formula(
 
 @pytest.mark.usefixtures("write_sexes")
 def test_lines_are_matched_by_alleles_on_either_strand(
-    score: Score, write_vcf: WriteVcf, write_score: Callable[..., None]
+    score: Score, write_vcf: WriteVcf, write_score: Callable[..., None], caplog: pytest.LogCaptureFixture
 ) -> None:
     calls = " ".join(["0/1"] * len(NAMES))
     sites = [
@@ -253,6 +253,7 @@ def test_lines_are_matched_by_alleles_on_either_strand(
     assert found["line"].tolist() == list(range(3, 16))
     assert found.loc[found["line"] == 11, "variant_key"].tolist() == ["GRCh37:1:80:CT:C"]
     assert written.counts["scores"]["s"]["overlap"] == round(7 / 13, 4)
+    assert "1 scores have several lines of a variant, of which the first counts" in caplog.text
     assert totals["s"].tolist() == [7.0] * len(NAMES)
 
     kept = PolygenicSettings(paths=["*.txt"], minimum_overlap=0.5, keep_ambiguous=True)
