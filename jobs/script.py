@@ -111,12 +111,9 @@ def show(summary: Summary) -> None:
         console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
     if summary.message:
         console.print(summary.message, markup=False, highlight=False, soft_wrap=True)
-    if summary.message and _DIGEST.search(summary.message):
-        console.print(
-            "riskloom trace DIGEST --raw URI --config CONFIG tells which file that is",
-            highlight=False,
-            soft_wrap=True,
-        )
+        if _DIGEST.search(summary.message):
+            told = "riskloom trace DIGEST --raw URI --config CONFIG tells which file that is"
+            console.print(told, highlight=False, soft_wrap=True)
     typer.echo(summary.to_json())
 
 

@@ -44,8 +44,9 @@ class PersonKeyer:
     def person_key(self, source_id: str | None) -> str | None:
         """64 hex digits, or None for an id that the identity pattern does not accept, or that was no UTF-8: what
         could not be read of it may be what tells two people apart."""
-        known = source_id is not None and "\ufffd" not in source_id
-        normal = self.normalise(source_id) if source_id is not None and known else None
+        if source_id is None or "\ufffd" in source_id:
+            return None
+        normal = self.normalise(source_id)
         return None if normal is None else self.digest(self.identity.namespace, normal)
 
     def digest(self, purpose: str, text: str) -> str:

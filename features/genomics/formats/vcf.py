@@ -32,17 +32,22 @@ class VcfPart:
     def records(self, layout: Layout) -> Iterator[Record]:
         for chunk, start, line in data_lines(self.split, self.header_ends):
             location = chunk.location(start, len(line))
-            if line.startswith((b"##fileformat", b"#CHROM")):
-                raise DataGateError(
-                    f"file {self.digest}, at {location}: a second header, whose samples may be others; was it "
-                    "made of several files? Put them together by bcftools concat or merge"
-                )
-            yield location, _items(line, layout)
+            if line.startswith(b"#"):
+                self._check_no_header(line, location)
+                items: list[Variant | Rule] = [Rule.COLUMNS]
+            else:
+                items = _items(line, layout)
+            yield location, items
+
+    def _check_no_header(self, line: bytes, location: str) -> None:
+        if line.startswith((b"##fileformat", b"#CHROM")):
+            raise DataGateError(
+                f"file {self.digest}, at {location}: a second header, whose samples may be others; was it "
+                "made of several files? Put them together by bcftools concat or merge"
+            )
 
 
 def _items(line: bytes, layout: Layout) -> list[Variant | Rule]:
-    if line.startswith(b"#"):
-        return [Rule.COLUMNS]
     try:
         return clean_line(line, layout)
     except RefusedLineError as refusal:
