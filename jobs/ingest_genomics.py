@@ -16,7 +16,7 @@ LATER = ("quality", "relatives", "ancestry", "scores")
 
 
 def _body(context: Context) -> Written:
-    from features.genomics.ingest import ingest_genomics
+    from features.genomics.ingestion.ingest import ingest_genomics
 
     genomics = context.settings.genomics
     files = context.matching(genomics.paths if genomics else [])  # not those of sexes, reference and genes

@@ -13,7 +13,7 @@ from features.contract.paths import Location
 from features.contract.runs import Runs, open_delta
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-DATA = REPOSITORY.parent / "shared/data"
+SHARED = REPOSITORY.parent / "shared/data"
 SPARK_CONF_DIR = str(REPOSITORY / "tests/spark")
 RISKLOOM = str(Path(sys.executable).parent / "riskloom")
 

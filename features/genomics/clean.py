@@ -1,9 +1,5 @@
-"""A record becomes biallelic variants with calls, or is refused under a rule; here that of a VCF's data line.
+"""A record becomes biallelic variants with calls, or is refused under a rule: what holds for every format."""
 
-Format: VCF 4.3, https://samtools.github.io/hts-specs/VCFv4.3.pdf, section 1.6.
-"""
-
-import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -34,15 +30,14 @@ from features.genomics.dosages import (
 )
 from features.genomics.genes import Genes
 from features.genomics.genotype import Alleles
-from features.genomics.info import Fields, Info, Values, read_info
+from features.genomics.info import Fields, Info, Values
 from features.genomics.measures import Measured, measure, whole
-from features.genomics.numbers import WrongNumberError, read_numbers
+from features.genomics.normalise import normalise
+from features.genomics.numbers import WrongNumberError
 from features.genomics.packing import Codes
-from features.genomics.reference import Reference, left_align
+from features.genomics.reference import Reference
 
-FIXED_COLUMNS = 8
 LONGEST_POSITION = 2**31 - 1
-LONGEST_ALLELE_IN_KEY = 50
 
 _BASE = frozenset("ACGT")
 _BASES = re.compile(r"[ACGTN]+")
@@ -228,125 +223,6 @@ def _is_told(values: Values) -> bool:
     return any(value is not None for value in values)
 
 
-def clean_line(line: bytes, layout: Layout) -> list[Variant | Rule]:
-    """One item per ALT: the variant, or SYMBOLIC. RefusedLineError when the line as a whole is bad."""
-    fields = line.split(b"\t", FIXED_COLUMNS + 1)
-    if len(fields) != (FIXED_COLUMNS + 2 if layout.samples else FIXED_COLUMNS):
-        raise RefusedLineError(Rule.COLUMNS)
-    fixed = b"\t".join(fields[:FIXED_COLUMNS]).decode(errors="replace")
-    chrom, pos, identifier, ref, alt, _, filters, info = fixed.split("\t")
-    site = site_of(chrom, pos, identifier, ref, alt, filters, info, layout)
-    check_site(site, layout)
-    calls = _calls(fields[8], fields[9], site, layout) if layout.samples else [NOTHING] * len(site.alts)
-    return biallelic(site, calls, layout)
-
-
-def site_of(
-    chrom: str, pos: str, identifier: str, ref: str, alt: str, filters: str, info: str, layout: Layout
-) -> Site:
-    """What these columns of a VCF or a .pvar say; RefusedLineError for a POS that is none."""
-    return Site(
-        chrom,
-        position_of(pos),
-        ref,
-        [] if alt == "." else alt.upper().split(","),
-        None if identifier in (".", "") else identifier.split(";")[0],
-        [] if filters in ("PASS", ".", "") else filters.split(";"),
-        info_value(info, layout.gene_field),
-        info_value(info, layout.consequence_field),
-        _info(info, layout),
-    )
-
-
-def _info(text: str, layout: Layout) -> Info:
-    if not layout.info:
-        return {}
-    with refused_as(Rule.INFO):
-        return read_info(text, layout.info)
-
-
-def normalise(
-    build: str, chrom: str, position: int, ref: str, alt: str, reference: Reference | None = None
-) -> tuple[str, str, int, str, str]:
-    """Key, contig, position, REF and ALT in one spelling: contigs by one name, upper case, minimal alleles.
-
-    An indel keeps one base of context; it is moved to the left if there is a reference.
-    """
-    contig, ref, alt = harmonise(chrom), ref.upper(), alt.upper()
-    if reference:
-        position, ref, alt = left_align(reference, contig, position, ref, alt)
-    else:
-        position, ref, alt = trim(position, ref, alt)
-    key = f"{build}:{contig}:{position}:{_allele_in_key(ref)}:{_allele_in_key(alt)}"
-    return key, contig, position, ref, alt
-
-
-def trim(position: int, ref: str, alt: str) -> tuple[int, str, str]:
-    """Cut what REF and ALT share, first from the end, then from the start, leaving a base of each.
-
-    Tan, Abecasis, Kang, Bioinformatics 2015;31:2202 (without its step of left alignment).
-    """
-    if len(ref) == 1 or len(alt) == 1:
-        return position, ref, alt
-    end = _shared(ref[::-1], alt[::-1])
-    ref, alt = ref[: len(ref) - end], alt[: len(alt) - end]
-    start = _shared(ref, alt)
-    return position + start, ref[start:], alt[start:]
-
-
-def info_value(info: str, key: str | None) -> str | None:
-    """The first value of an INFO key; None where it is absent, a flag or `.`."""
-    if key is None or f"{key}=" not in info:
-        return None
-    for item in info.split(";"):
-        name, _, value = item.partition("=")
-        if name == key:
-            first = value.split(",")[0]
-            return None if first in ("", ".") else first
-    return None
-
-
-def position_of(pos: str) -> int:
-    """RefusedLineError where it is no whole number, or a very long one."""
-    if not (pos.isascii() and pos.isdigit()) or len(pos) > 10:
-        raise RefusedLineError(Rule.POSITION)
-    return int(pos)
-
-
-def _calls(form: bytes, columns: bytes, site: Site, layout: Layout) -> list[Calls]:
-    """The calls of the kept samples for each ALT; a bad call of any column refuses the line."""
-    samples, alts = layout.samples, len(site.alts)
-    plain = genotype.read_biallelic(columns, samples) if alts == 1 and form == b"GT" else None
-    if plain is not None:
-        return [Calls(plain[layout.kept])]
-    if columns.count(b"\t") + 1 != samples:
-        raise RefusedLineError(Rule.COLUMNS)
-    fields = form.decode(errors="replace").split(":")
-    called = None
-    if fields[0] == "GT":
-        called = codes_by_alt(*genotype.read_alleles(columns, samples, layout.half_calls), alts, layout)
-    if layout.dosages in fields:
-        haploid = genotype.one_copy(columns, samples) if called else None
-        most = dosage_values(alts, layout)
-        values = _numbers(columns, fields.index(layout.dosages), most, Rule.DOSAGE, layout)
-        found = impute(values, haploid, called, site, layout)
-    elif called:
-        found = [Calls(codes) for codes in called]
-    else:
-        raise RefusedLineError(Rule.GENOTYPE)
-    told: dict[str, Floats] = {
-        key: _numbers(columns, fields.index(key), measured_values(key, alts), Rule.MEASURE, layout)
-        for key in layout.measures
-        if key in fields
-    }
-    return with_measures(found, told, layout)
-
-
-def _numbers(columns: bytes, place: int, most: int, rule: Rule, layout: Layout) -> Floats:
-    with refused_as(rule):
-        return read_numbers(columns, layout.samples, place, most)
-
-
 def measured_values(key: str, alts: int) -> int:
     """How many numbers a sample may have under this FORMAT key."""
     return alts + 1 if key == "AD" else 1
@@ -414,13 +290,3 @@ def codes_by_alt(first: Alleles, second: Alleles, alts: int, layout: Layout) -> 
         raise RefusedLineError(Rule.GENOTYPE)
     first, second = first[layout.kept], second[layout.kept]
     return [genotype.count_alleles(first, second, allele) for allele in range(1, alts + 1)]
-
-
-def _shared(one: str, other: str) -> int:
-    """How many characters both start with, all but one at most."""
-    longest = min(len(one), len(other)) - 1
-    return next((i for i in range(longest) if one[i] != other[i]), longest)
-
-
-def _allele_in_key(allele: str) -> str:
-    return allele if len(allele) <= LONGEST_ALLELE_IN_KEY else hashlib.sha256(allele.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""The reference genome: bases of a FASTA file by its .fai index, and indels moved to the left along it.
+"""The reference genome: bases of a FASTA file by its .fai index.
 
 Index format: https://www.htslib.org/doc/faidx.html
 """
@@ -90,24 +90,6 @@ def open_reference(fasta: Location) -> Reference:
             )
         entries[harmonise(name)] = Entry(*map(int, numbers))
     return Reference(fasta, entries)
-
-
-def left_align(reference: Reference, contig: str, position: int, ref: str, alt: str) -> tuple[int, str, str]:
-    """The leftmost place of a variant and its shortest alleles there.
-
-    Tan, Abecasis, Kang, Bioinformatics 2015;31:2202, algorithm 1: cut equal last bases, taking the
-    reference's base before them where an allele would be empty; then cut equal first ones.
-    """
-    while ref[-1] == alt[-1] and (position > 1 or min(len(ref), len(alt)) > 1):
-        if min(len(ref), len(alt)) == 1:
-            position -= 1
-            before = reference.bases(contig, position, position)
-            ref, alt = before + ref, before + alt
-        ref, alt = ref[:-1], alt[:-1]
-    start = 0
-    while min(len(ref), len(alt)) - start > 1 and ref[start] == alt[start]:
-        start += 1
-    return position + start, ref[start:], alt[start:]
 
 
 def _in_lines(at: int, entry: Entry) -> int:

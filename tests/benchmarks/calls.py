@@ -14,7 +14,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-STORED = Path(__file__).parents[3] / "shared/data/thousand_genomes/kg2504_23770snp.GRCh37.vcf.gz"
+from tests.command import SHARED
+
+STORED = SHARED / "thousand_genomes/kg2504_23770snp.GRCh37.vcf.gz"
 PEOPLE = 2_504
 LOST = "./.\t" * 100
 SETTINGS = {"genomics.build": "GRCh37", "genomics.scores": "null", "identity.pattern": "'^(.+)$'"}

@@ -7,9 +7,9 @@ import pytest
 
 from features.contract.paths import Location
 from features.contract.runs import Runs
-from tests.command import DATA, options, published, riskloom
+from tests.command import SHARED, options, published, riskloom
 
-LGG = DATA / "lgg"
+LGG = SHARED / "lgg"
 QUICK = options(
     "--set",
     *(f"tasks.{task}.model.{setting}" for task in (0, 1) for setting in ("epochs=2", "single_modality=false")),

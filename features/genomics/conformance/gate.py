@@ -12,10 +12,10 @@ from itertools import takewhile
 from pyspark.sql import SparkSession
 
 from features.contract.errors import DataGateError
-from features.genomics.clean import trim
 from features.genomics.conformance.header import Fields, NonconformingError, read_fields
 from features.genomics.conformance.record import FIXED, Record, check_record
 from features.genomics.formats.header import Header
+from features.genomics.normalise import trim
 from features.raw_text import Split, lines_of, text_lines
 
 MOST_TOLD = 10

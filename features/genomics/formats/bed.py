@@ -24,10 +24,10 @@ from features.genomics.clean import (
     biallelic,
     check_site,
     is_turned,
-    position_of,
 )
 from features.genomics.formats.header import Header
 from features.genomics.formats.psam import read_fam
+from features.genomics.formats.vcf_line import position_of
 from features.genomics.packing import Codes, packed_size, unpack
 from features.raw_text import Split, check_last_line, count_lines, text_lines
 

@@ -25,7 +25,6 @@ from features.genomics.clean import (
     check_site,
     codes_by_alt,
     is_turned,
-    site_of,
     with_dosages,
 )
 from features.genomics.formats.bed import ALTS_IN_A1, padding_is_empty
@@ -46,6 +45,7 @@ from features.genomics.formats.pgen_records import (
 )
 from features.genomics.formats.psam import read_psam
 from features.genomics.formats.vcf import INFO, TOLD
+from features.genomics.formats.vcf_line import site_of
 from features.genomics.packing import Codes
 from features.raw_text import Split, check_last_line, count_lines, text_lines
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from features.contract.errors import DataGateError
-from features.genomics.clean import Layout, Record, RefusedLineError, Rule, Variant, clean_line
+from features.genomics.clean import Layout, Record, RefusedLineError, Rule, Variant
 from features.genomics.formats.header import CONTIG, Header, declared_lengths
+from features.genomics.formats.vcf_line import clean_line
 from features.raw_text import Chunk, Split, lines_of, text_lines
 
 FIXED_HEADER = ["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO", "FORMAT"]

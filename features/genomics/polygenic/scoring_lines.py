@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
 
-from features.genomics.clean import trim
 from features.genomics.columns import CODED, Flags, each, flags, recoded, where
 from features.genomics.contigs import harmonise
+from features.genomics.normalise import trim
 
 MOST_DIGITS = 10
 _PLAIN = re.compile("[ACGT]+")

@@ -1,7 +1,5 @@
 """The real brain tumour records, against a second reading of the same file with DuckDB."""
 
-from pathlib import Path
-
 import duckdb
 import pytest
 from pyspark.sql import SparkSession
@@ -13,9 +11,9 @@ from features.contract.persons import PersonKeyer
 from features.contract.runs import open_delta
 from features.contract.settings import Settings
 from features.lake import Written
+from tests.command import REPOSITORY, SHARED
 
-ROOT = Path(__file__).parents[3]
-LGG = ROOT.parent / "shared" / "data" / "lgg"
+LGG = SHARED / "lgg"
 FILE = "lgg_tcga_clinical_cdr.tsv"
 pytestmark = pytest.mark.skipif(
     not LGG.is_dir(), reason=f"no {LGG}: the data of real people is not in the repository"
@@ -26,7 +24,7 @@ Done = tuple[Settings, PersonKeyer, Written]
 @pytest.fixture(scope="module")
 def done(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Done:
     lake = str(tmp_path_factory.mktemp("lgg") / "lake")
-    settings = load_settings(str(ROOT / "conf" / "lgg.yaml"), raw=str(LGG), lake=lake)
+    settings = load_settings(str(REPOSITORY / "conf" / "lgg.yaml"), raw=str(LGG), lake=lake)
     keyer = PersonKeyer(bytes(range(32)), settings.identity)
     files = {"clinical": [file for file in Location(settings.raw).files() if file.path == FILE]}
     return settings, keyer, ingest_clinical(spark, Location(settings.lake), settings, keyer, files)

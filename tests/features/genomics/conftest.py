@@ -15,7 +15,7 @@ from features.contract.paths import Location
 from features.contract.persons import PersonKeyer
 from features.contract.runs import Run, Runs
 from features.contract.settings import GenomicsSettings, Settings
-from features.genomics.ingest import ingest_genomics
+from features.genomics.ingestion.ingest import ingest_genomics
 from features.lake import Written
 
 TABLES = ("variants", "genotypes", "samples", "quarantine/ingest_genomics")

@@ -15,16 +15,17 @@ import pytest
 from features.contract.errors import DataGateError
 from features.contract.paths import FileStat, Location
 from features.contract.settings import GenomicsSettings
-from features.genomics.candidates import KINDS, Work, parse_part
 from features.genomics.clean import Rule
 from features.genomics.conformance.gate import IN_ORDER, TOGETHER, TWICE, declared, joined, read_part
 from features.genomics.formats.header import Header
 from features.genomics.formats.vcf import VcfPart, data_lines, read_header
 from features.genomics.info import read_declared
-from features.genomics.roster import NOBODY, Columns
+from features.genomics.ingestion.candidates import KINDS, Work, parse_part
+from features.genomics.ingestion.roster import NOBODY, Columns
 from features.raw_text import Split, plan_splits
+from tests.command import SHARED
 
-ARCHIVE = Path(__file__).parents[4] / "shared" / "data" / "vcf_conformance" / "v4.1-v4.3.tar.gz"
+ARCHIVE = SHARED / "vcf_conformance/v4.1-v4.3.tar.gz"
 NO_EVIDENCE = "No genotypes or allele frequencies"
 """What the validator asks of a submission to the EBI, and no version of the specification does."""
 

@@ -28,8 +28,8 @@ from features.genomics.quality_control import control_quality
 from features.lake import read_version
 from tests.features.genomics import imputed
 from tests.features.genomics.conftest import Ingest, WriteVcf
+from tests.features.genomics.formats.test_formats import rows
 from tests.features.genomics.imputed import NAMES, PLACES, SEXES
-from tests.features.genomics.test_formats import rows
 
 GENOMICS = GenomicsSettings(paths=["*.vcf"], build="GRCh37", sexes=SampleSexes(path="sexes.psam"))
 HALF_A_UNIT = 0.5 / COPY + 1e-6

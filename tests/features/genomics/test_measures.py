@@ -14,12 +14,13 @@ import pytest
 from features.contract.errors import DataGateError
 from features.contract.persons import PersonKeyer
 from features.contract.settings import GenomicsSettings
-from features.genomics.clean import normalise
+from features.genomics.normalise import normalise
+from tests.command import SHARED
 from tests.features.genomics.conftest import Ingest, WriteVcf
-from tests.features.genomics.test_formats import rows
-from tests.features.genomics.test_increments import Lake, kept
+from tests.features.genomics.formats.test_formats import rows
+from tests.features.genomics.ingestion.test_increments import Lake, kept
 
-ARCHIVE = Path(__file__).parents[4] / "shared/data/vcf_edge/vcf_edge.tar.gz"
+ARCHIVE = SHARED / "vcf_edge/vcf_edge.tar.gz"
 KEYS = ["AC", "AF", "DP", "DS", "MQ", "set"]
 GENOMICS = GenomicsSettings(paths=["*.vcf"], build="GRCh37", info=KEYS, measures=["DP", "GQ", "AD"])
 HEADER = """##INFO=<ID=AF,Number=A,Type=Float,Description="f">

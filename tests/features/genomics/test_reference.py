@@ -11,8 +11,10 @@ from features.contract.errors import DataGateError
 from features.contract.paths import Location
 from features.contract.settings import GenomicsSettings
 from features.genomics import reference as module
-from features.genomics.clean import Layout, RefusedLineError, Rule, Variant, clean_line
-from features.genomics.reference import left_align, open_reference
+from features.genomics.clean import Layout, RefusedLineError, Rule, Variant
+from features.genomics.formats.vcf_line import clean_line
+from features.genomics.normalise import left_align
+from features.genomics.reference import open_reference
 from tests.features.genomics.conftest import Ingest, WriteVcf
 
 BASES = np.array(list("ACGT"))

@@ -1,7 +1,5 @@
 """The real brain MRI: 110 people, five slices of FLAIR and of T1 after contrast."""
 
-from pathlib import Path
-
 import pytest
 from pyspark.sql import SparkSession
 
@@ -10,16 +8,16 @@ from features.contract.paths import Location
 from features.contract.persons import PersonKeyer
 from features.contract.runs import open_delta
 from features.imaging.ingest import ingest_imaging
+from tests.command import REPOSITORY, SHARED
 
-ROOT = Path(__file__).parents[3]
-LGG = ROOT.parent / "shared" / "data" / "lgg"
+LGG = SHARED / "lgg"
 pytestmark = pytest.mark.skipif(
     not LGG.is_dir(), reason=f"no {LGG}: the data of real people is not in the repository"
 )
 
 
 def test_all_110_imaged_people_have_their_series(spark: SparkSession, lake: Location) -> None:
-    settings = load_settings(str(ROOT / "conf" / "lgg.yaml"), raw=str(LGG), lake=lake.uri)
+    settings = load_settings(str(REPOSITORY / "conf" / "lgg.yaml"), raw=str(LGG), lake=lake.uri)
     keyer = PersonKeyer(bytes(range(32)), settings.identity)
     files = [file for file in Location(settings.raw).files() if file.path.endswith(".dcm")]
     written = ingest_imaging(spark, lake, settings, keyer, files)

@@ -23,6 +23,7 @@ from features.genomics.contigs import Region, region
 from features.genomics.dosages import COPY, are_calls, calls_of
 from features.genomics.dosages import MISSING as NO_DOSAGE
 from features.genomics.packing import MISSING, pack
+from tests.command import SHARED
 
 BUILD = "GRCh37"
 BLOCKS = {"a": 230, "b": 170}
@@ -34,7 +35,7 @@ PLACES = [(contig, at + i) for (contig, at), count in zip(FIRST, COUNTS, strict=
 CONSTANT, SEPARATED, RARE, MOSTLY_ALT, LACKING, ONE_SEX, FEW, CASES, TOLD = *range(8), 160
 IN_ONE_BLOCK = slice(170, 180)
 """Imputed, but in the other block whole numbers."""
-THOUSAND_GENOMES = Path(__file__).parents[5] / "shared/data/thousand_genomes"
+THOUSAND_GENOMES = SHARED / "thousand_genomes"
 
 Blocks = dict[str, int]
 Found = dict[Outcome, pd.DataFrame]

@@ -1,9 +1,10 @@
 """Files of the PGS Catalog and of its tools, as shared/data has them."""
 
 import tarfile
-from pathlib import Path
 
-CATALOG = Path(__file__).parents[5] / "shared" / "data" / "pgs" / "pgs.tar.gz"
+from tests.command import SHARED
+
+CATALOG = SHARED / "pgs/pgs.tar.gz"
 
 
 def stored(name: str) -> bytes:

@@ -14,8 +14,8 @@ from features import raw_text
 from features.contract.errors import DataGateError
 from features.contract.paths import FileStat, Location
 from features.contract.persons import PersonKeyer
-from features.genomics.clean import trim
 from features.genomics.contigs import harmonise
+from features.genomics.normalise import trim
 from features.genomics.polygenic.scoring_file import ScoringFile, open_scoring_file, parse
 from features.genomics.polygenic.scoring_lines import SCHEMA
 from tests.features.genomics.polygenic.catalog import CATALOG, stored

@@ -25,12 +25,13 @@ from features.contract.settings import (
     PopulationLabels,
     Settings,
 )
-from features.genomics.ingest import ingest_genomics
+from features.genomics.ingestion.ingest import ingest_genomics
 from features.genomics.structure.ancestry import Genomes, _in_words, _reference, check_current, infer_ancestry
 from features.lake import Written
+from tests.command import SHARED
 from tests.features.genomics.conftest import made_of, writer
 
-DATA = Path(__file__).parents[5] / "shared/data/thousand_genomes"
+DATA = SHARED / "thousand_genomes"
 CALLS = DATA / "kg2504_23770snp.GRCh37.vcf.gz"
 KEYER = PersonKeyer(bytes(range(32)), IdentitySettings(namespace="thousand_genomes", pattern="^(.+)$"))
 LABELS = PopulationLabels(path="panel.tsv", id="sample", column="super_pop")

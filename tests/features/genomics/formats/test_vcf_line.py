@@ -10,7 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features.genomics.clean import Layout, RefusedLineError, Rule, Variant, clean_line, normalise, trim
+from features.genomics.clean import Layout, RefusedLineError, Rule, Variant
+from features.genomics.formats.vcf_line import clean_line
+from features.genomics.normalise import normalise, trim
 
 LAYOUT = Layout(build="GRCh38", samples=4, keep=None, gene_field="GENE", consequence_field="VC")
 

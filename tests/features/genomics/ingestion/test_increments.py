@@ -19,11 +19,11 @@ from features.contract.paths import FileStat, Location
 from features.contract.persons import PersonKeyer
 from features.contract.runs import Run, Runs
 from features.contract.settings import GenomicsSettings, SampleSexes, Settings
-from features.genomics import batch
-from features.genomics.earlier import Earlier, file_stats, outdated
-from features.genomics.ingest import ingest_genomics
+from features.genomics.ingestion import batch
+from features.genomics.ingestion.earlier import Earlier, file_stats, outdated
+from features.genomics.ingestion.ingest import ingest_genomics
+from features.genomics.ingestion.roster import Roster
 from features.genomics.packing import unpack
-from features.genomics.roster import Roster
 from features.genomics.spans import Spans, widened
 from features.lake import Written, data_files
 from tests.features.genomics.conftest import TABLES, writer

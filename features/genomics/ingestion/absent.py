@@ -12,11 +12,11 @@ from features.contract.paths import FileStat, matches
 from features.contract.persons import PersonKeyer
 from features.contract.schemas import GENOTYPES
 from features.contract.settings import GenomicsSettings
-from features.genomics.accepted import columns_of
 from features.genomics.clean import Rule
 from features.genomics.contigs import place_of_key, region_of
 from features.genomics.counts import COUNTS, count_calls, members
-from features.genomics.earlier import Earlier, OutdatedError
+from features.genomics.ingestion.accepted import columns_of
+from features.genomics.ingestion.earlier import Earlier, OutdatedError
 from features.genomics.packing import pack
 from features.genomics.sexes import Sexes
 from features.lake import few_rows

@@ -14,9 +14,9 @@ from pyspark.sql.pandas.types import from_arrow_schema
 
 from features.contract.paths import Location
 from features.contract.schemas import GENOTYPES, VARIANTS
-from features.genomics.accepted import rows_of
 from features.genomics.columns import at_least, by_name, sparse
 from features.genomics.contigs import Region, RegionCounts
+from features.genomics.ingestion.accepted import rows_of
 from features.genomics.samples import PARTIAL, SampleSums
 from features.genomics.sexes import Sexes
 from features.genomics.statistics import PARQUET_OF_VARIANTS, Columns

@@ -16,9 +16,9 @@ from features.contract.settings import GenomicsSettings
 from features.genomics.dosages import COPY
 from features.genomics.formats.pgen_records import Track, WrongRecordError, read_codes, read_list
 from tests.features.genomics import pgens
-from tests.features.genomics.test_bgen import dosages_of
+from tests.features.genomics.formats.test_bgen import dosages_of
+from tests.features.genomics.formats.test_formats import opened, rows
 from tests.features.genomics.test_dosages import plink2
-from tests.features.genomics.test_formats import opened, rows
 
 GENOMICS = GenomicsSettings(paths=["*"], build="GRCh38")
 SIZES = [1, 3, 4, 64, 65, 255, 256, 257, 700, 65_536, 70_000]

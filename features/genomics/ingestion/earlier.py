@@ -19,7 +19,7 @@ from features.contract.persons import PersonKeyer
 from features.contract.runs import Runs
 from features.contract.schemas import GENOTYPES, SAMPLES, VARIANTS
 from features.genomics.contigs import Region, RegionCounts
-from features.genomics.roster import Columns
+from features.genomics.ingestion.roster import Columns
 from features.genomics.spans import Spans
 from features.lake import read_table
 from features.quality import Balance

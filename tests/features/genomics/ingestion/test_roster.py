@@ -10,7 +10,7 @@ from features.contract.paths import Location
 from features.contract.persons import PersonKeyer
 from features.genomics.formats.header import Header
 from features.genomics.formats.vcf import read_header
-from features.genomics.roster import block_name, read_roster
+from features.genomics.ingestion.roster import block_name, read_roster
 from features.raw_text import plan_splits
 
 COLUMNS = "#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\tFORMAT"

@@ -18,15 +18,15 @@ from features.contract.errors import DataGateError
 from features.contract.paths import Location
 from features.contract.persons import PersonKeyer
 from features.contract.settings import GenomicsSettings
-from features.genomics.batch import sexes_of_files
-from features.genomics.candidates import PLACE, Work, parse_part
 from features.genomics.formats.files import GenomeFile, open_files
 from features.genomics.info import choose, read_declared
+from features.genomics.ingestion.batch import sexes_of_files
+from features.genomics.ingestion.candidates import PLACE, Work, parse_part
+from features.genomics.ingestion.roster import NOBODY, Columns
 from features.genomics.reference import open_reference
-from features.genomics.roster import NOBODY, Columns
 from features.genomics.sexes import Sex
+from tests.command import SHARED
 
-SHARED = Path(__file__).parents[4] / "shared" / "data"
 SAMPLES = ["A-1", "A-2", "A-3", "A-4", "A-5"]
 RECORDS = [
     "1 100 rs1;x A C 9.5 PASS GENE=G1;VC=missense,stop GT 0/1 1|1 0/0 ./. 0|1",

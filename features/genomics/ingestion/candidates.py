@@ -26,10 +26,10 @@ from features.genomics.dosages import DOSED, DTYPE, sum_dosages
 from features.genomics.formats.files import Part
 from features.genomics.genes import Genes
 from features.genomics.info import Fields, Info, Values
+from features.genomics.ingestion.roster import Columns
 from features.genomics.measures import MEASURES, Counts, add_measures, as_columns, no_measures, sum_measures
 from features.genomics.packing import pack
 from features.genomics.reference import Reference
-from features.genomics.roster import Columns
 from features.genomics.sealed import seal
 from features.genomics.sexes import Sexes
 from features.genomics.spans import SPANS, SpansOfPart

@@ -8,11 +8,11 @@ from pyspark.sql import DataFrame
 
 from features.contract.errors import DataGateError
 from features.contract.settings import GenomicsSettings
-from features.genomics.accepted import Tally
-from features.genomics.batch import Batch
 from features.genomics.clean import Rule
 from features.genomics.contigs import Region, RegionCounts
-from features.genomics.roster import NOBODY, Roster
+from features.genomics.ingestion.accepted import Tally
+from features.genomics.ingestion.batch import Batch
+from features.genomics.ingestion.roster import NOBODY, Roster
 from features.quality import Balance
 
 log = logging.getLogger("riskloom")

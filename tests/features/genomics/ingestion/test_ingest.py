@@ -16,9 +16,10 @@ from features.contract.persons import PersonKeyer
 from features.contract.settings import GenomicsSettings, IdentitySettings, SampleSexes
 from features.genomics.packing import unpack
 from features.lake import Written
+from tests.command import SHARED
 
 Ingest = Callable[..., tuple[Written, dict[str, pd.DataFrame]]]
-LGG = Path(__file__).parents[4] / "shared" / "data" / "lgg"
+LGG = SHARED / "lgg"
 
 
 def test_every_record_is_accounted_for(

@@ -15,14 +15,15 @@ from features.contract.settings import GenomicsSettings
 from features.genomics.clean import Layout, Rule, Variant
 from features.genomics.formats.pgen_header import open_pgen_file, read_block
 from features.genomics.sexes import Sex
+from tests.command import SHARED
 from tests.features.genomics import imputed, pgens
 from tests.features.genomics.conftest import Ingest
+from tests.features.genomics.formats.test_formats import GENOMICS, many, opened, rows
 from tests.features.genomics.imputed import NAMES
 from tests.features.genomics.test_dosages import by_id, plink2, report
-from tests.features.genomics.test_formats import GENOMICS, SHARED, many, opened, rows
 
 WriteVcf = Callable[..., Path]
-GENOMES = SHARED / "thousand_genomes" / "kg2504_23770snp.GRCh37.vcf.gz"
+GENOMES = SHARED / "thousand_genomes/kg2504_23770snp.GRCh37.vcf.gz"
 COUNTS = {
     "n_hom_ref": "HOM_REF_CT",
     "n_het": "HET_REF_ALT_CTS",

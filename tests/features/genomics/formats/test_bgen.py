@@ -22,9 +22,9 @@ from features.genomics.dosages import COPY, in_alts
 from features.genomics.sexes import Sex
 from tests.features.genomics import imputed
 from tests.features.genomics.conftest import Ingest
+from tests.features.genomics.formats.test_formats import opened, rows
 from tests.features.genomics.imputed import NAMES, PLACES, SEXES
 from tests.features.genomics.test_dosages import by_id, plink2, report
-from tests.features.genomics.test_formats import opened, rows
 
 GENOMICS = GenomicsSettings(paths=["*"], build="GRCh37")
 UNIT = 1 / COPY

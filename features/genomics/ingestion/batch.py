@@ -16,9 +16,9 @@ from features.contract.schemas import SAMPLES
 from features.contract.settings import GenomicsSettings
 from features.genomics.blocks import KEYS, sexes_by_block
 from features.genomics.counts import SEXES
-from features.genomics.earlier import Earlier, OutdatedError
 from features.genomics.formats.header import Header
-from features.genomics.roster import NOBODY, Roster, read_roster
+from features.genomics.ingestion.earlier import Earlier, OutdatedError
+from features.genomics.ingestion.roster import NOBODY, Roster, read_roster
 from features.genomics.sexes import Sex, Sexes, of_people, read_sexes
 from features.lake import few_rows
 

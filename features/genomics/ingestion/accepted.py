@@ -9,8 +9,8 @@ from pyspark.sql import DataFrame, Row, Window
 from pyspark.sql import functions as sf
 from pyspark.sql.pandas.types import from_arrow_schema
 
-from features.genomics.candidates import CANDIDATES, KINDS, PLACE, TALLY
-from features.genomics.earlier import Earlier
+from features.genomics.ingestion.candidates import CANDIDATES, KINDS, PLACE, TALLY
+from features.genomics.ingestion.earlier import Earlier
 from features.genomics.sealed import unseal, unsealed
 from features.lake import broadcast_if_few
 

@@ -16,8 +16,21 @@ from features.contract.persons import PersonKeyer
 from features.contract.runs import Runs
 from features.contract.schemas import GENOTYPES, SAMPLES, VARIANTS, quarantine
 from features.contract.settings import GenomicsSettings, Settings
-from features.genomics.absent import check_nothing_refused, contigs_by_block, jointly_called, reference_calls
-from features.genomics.accepted import (
+from features.genomics.blocks import KEYS, widest_row
+from features.genomics.conformance.gate import check_strictly
+from features.genomics.contigs import Region, RegionCounts, builds_of
+from features.genomics.counts import COUNTS
+from features.genomics.dosages import DOSED
+from features.genomics.formats.files import GenomeFile, open_files
+from features.genomics.genes import Genes, open_genes
+from features.genomics.info import Fields, choose, kinds
+from features.genomics.ingestion.absent import (
+    check_nothing_refused,
+    contigs_by_block,
+    jointly_called,
+    reference_calls,
+)
+from features.genomics.ingestion.accepted import (
     Tally,
     accept,
     columns_of,
@@ -25,15 +38,10 @@ from features.genomics.accepted import (
     of_kind,
     tally,
 )
-from features.genomics.accounts import check_reference, count_all, count_lines, tell_of_no_dosages
-from features.genomics.batch import Batch, open_batch
-from features.genomics.blocks import KEYS, widest_row
-from features.genomics.candidates import SEALED_BYTES, Work, candidates
-from features.genomics.conformance.gate import check_strictly
-from features.genomics.contigs import Region, RegionCounts, builds_of
-from features.genomics.counts import COUNTS
-from features.genomics.dosages import DOSED
-from features.genomics.earlier import (
+from features.genomics.ingestion.accounts import check_reference, count_all, count_lines, tell_of_no_dosages
+from features.genomics.ingestion.batch import Batch, open_batch
+from features.genomics.ingestion.candidates import SEALED_BYTES, Work, candidates
+from features.genomics.ingestion.earlier import (
     DESCRIBED,
     Earlier,
     OutdatedError,
@@ -42,12 +50,10 @@ from features.genomics.earlier import (
     file_stats,
     open_earlier,
 )
-from features.genomics.formats.files import GenomeFile, open_files
-from features.genomics.genes import Genes, open_genes
-from features.genomics.info import Fields, choose, kinds
+from features.genomics.ingestion.roster import IDENTIFIER, Roster
+from features.genomics.ingestion.write import write_calls
 from features.genomics.measures import MEASURES, measures_by_sample, no_summaries
 from features.genomics.reference import open_reference
-from features.genomics.roster import IDENTIFIER, Roster
 from features.genomics.samples import (
     count_regions,
     count_singletons,
@@ -58,7 +64,6 @@ from features.genomics.samples import (
 from features.genomics.spans import Spans, spans_of, suspects_of, widened
 from features.genomics.statistics import describe_rows
 from features.genomics.variants import summarise_variants
-from features.genomics.write import write_calls
 from features.lake import Written, bounded_arrow_batches, few_rows, files_of_tasks, read_version, write_table
 from features.quality import Balance, check, refused
 
