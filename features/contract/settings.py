@@ -250,6 +250,14 @@ class GenomicsSettings(Section):
     somatic: bool = False
     strict: bool = False
 
+    @field_validator("build", mode="before")
+    @classmethod
+    def _by_its_name(cls, build: Any) -> Any:
+        at_ucsc = {"hg19": "GRCh37", "hg38": "GRCh38"}
+        if build in at_ucsc:
+            raise ValueError(f"{build} is UCSC's name of {at_ucsc[build]}; write that")
+        return build
+
     @property
     def usable(self) -> dict[str, str]:
         """The tables of what may be used, by what they are: quality control leaves some of its own."""

@@ -126,8 +126,13 @@ def _quarantined(entries: Sequence[Entry]) -> Block:
 
 def _others(run: Run) -> list[Block]:
     rest = {key: value for key, value in run.counts.items() if key != BALANCES}
-    rows = [_row(path, value) for path, value in leaves(rest)]
+    rows = [_row(path, value) for path, value in leaves(rest) if not _is_for_jobs(path, value)]
     return [Table(f"{job_name(run.job)}: counts of the run", ["What", "Count"], rows)] if rows else []
+
+
+def _is_for_jobs(path: tuple[str, ...], value: Any) -> bool:
+    """Whether a later run needs it and no reader: what is said of a file or a basis by its digest, and lists."""
+    return isinstance(value, list) or any(DIGEST.fullmatch(str(part)) for part in (*path, value))
 
 
 def _source(name: str, index: int) -> str:
@@ -175,9 +180,10 @@ def _boxes(run: Run) -> list[plots.Box]:
     name = job_name(run.job)
     if run.counts.get(BALANCES):
         return [plots.Box(name, _totals(Entry.total(_entries(run))))]
-    if all(isinstance(value, Mapping) for value in run.counts.values()):
-        return [plots.Box(f"{name}: {spoken(task)}", _leading(counts)) for task, counts in run.counts.items()]
-    return [plots.Box(name, _leading(run.counts))]
+    parts = {part: counts for part, counts in run.counts.items() if isinstance(counts, Mapping)}
+    if any(isinstance(value, int) for value in run.counts.values()) or not parts:
+        return [plots.Box(name, _leading(run.counts))]
+    return [plots.Box(f"{name}: {spoken(part)}", _leading(counts)) for part, counts in parts.items()]
 
 
 def _totals(entry: Entry) -> list[str]:

@@ -38,7 +38,7 @@ JOBS = {
     "ingest_genomics": "Genomics",
     "ingest_clinical": "Clinical histories",
     "ingest_imaging": "Imaging",
-    "qc_genomes": "Quality control of genomes",
+    "qc_genomes": "Genome QC",
     "relate_genomes": "Relatives",
     "infer_ancestry": "Ancestry",
     "score_genomes": "Polygenic scores",

@@ -51,7 +51,7 @@ class Part:
 def check_strictly(spark: SparkSession, files: Sequence[tuple[Sequence[Split], Header]]) -> None:
     """DataGateError with file, line and rule when a VCF file (its splits, in order) breaks the specification."""
     tasks = [
-        (splits[place:], fields, len(header.names), header.last)
+        (splits[place:], fields, len(header.names), header.ends)
         for (splits, header), fields in [(file, declared(file[0])) for file in files]
         for place in range(len(splits))
     ]

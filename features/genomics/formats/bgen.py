@@ -35,6 +35,7 @@ from features.genomics.clean import (
     calls_of_dosages,
     check_site,
     is_turned,
+    refused_as,
 )
 from features.genomics.dosages import (
     Flags,
@@ -93,8 +94,6 @@ class BgenPart:
             return _clean(record, self.compression, layout)
         except RefusedLineError as refusal:
             return [refusal.rule]
-        except WrongDosageError:
-            return [Rule.DOSAGE]
         except (IndexError, ValueError, struct.error, zlib.error, OSError):
             # Values that reach beyond the record, or that do not inflate to what they say they do.
             return [Rule.COLUMNS]
@@ -179,9 +178,10 @@ def _clean(record: bytes, compression: int, layout: Layout) -> list[Variant | Ru
     if not layout.samples:
         return biallelic(site, [NOTHING] * len(site.alts), layout)
     stored = _inflated(record[described.start : described.end], compression)
-    shares, haploid = _shares(stored, layout.samples, len(alleles))
-    shares, haploid = shares[layout.kept], haploid[layout.kept]
-    calls = [_calls(shares, haploid, number, len(alleles)) for number in numbers]
+    with refused_as(Rule.DOSAGE):
+        shares, haploid = _shares(stored, layout.samples, len(alleles))
+        shares, haploid = shares[layout.kept], haploid[layout.kept]
+        calls = [_calls(shares, haploid, number, len(alleles)) for number in numbers]
     return biallelic(site, calls, layout)
 
 

@@ -86,9 +86,13 @@ def _ending(path: str) -> str:
 
 def _kind(raw: Location, path: str) -> _Kind:
     with (raw / path).open() as stream:
-        first = stream.read(bgen.MAGIC_AT + len(bgen.MAGIC))
+        return _kind_of(stream.read(bgen.MAGIC_AT + len(bgen.MAGIC)))
+
+
+def _kind_of(first: bytes) -> _Kind:
+    """What begins so."""
     # A BGEN begins with a number, which may be anything.
-    if first[bgen.MAGIC_AT :] == bgen.MAGIC:
+    if first.startswith(bgen.MAGIC, bgen.MAGIC_AT):
         return _Kind.BGEN
     if first.startswith((bed.MAGIC, bed.SAMPLE_MAJOR)):
         return _Kind.BED
@@ -142,10 +146,16 @@ def _fileset(
 def _variant_file(raw: Location, file: FileStat, digest: str, step: int) -> GenomeFile:
     splits = plan_splits(raw, [(file, digest)], step)
     first = next(read_chunks(splits[0]), None)
+    kind = _kind_of(first.data) if first else _Kind.VARIANTS
+    if kind is not _Kind.VARIANTS:
+        raise DataGateError(
+            f"file {digest}: a .{kind} that was compressed as a whole; expand it (gunzip), so that its "
+            "variants can be read one by one"
+        )
     if first and first.data.startswith(bcf.MAGIC):
         (whole,) = plan_splits(raw, [(file, digest)], WHOLE)
         return GenomeFile(*bcf.open_bcf(whole, step))
     if ends_inside_a_line(splits[-1]):
         log.warning("file %s: its last line has no end; was it cut short? Then copy it again", digest)
     header = read_header(splits)
-    return GenomeFile(header, [VcfPart(split, header.last) for split in splits], splits)
+    return GenomeFile(header, [VcfPart(split, header.ends) for split in splits], splits)

@@ -20,7 +20,7 @@ class Header:
     sexes: Sequence[Sex] = ()
     info: Sequence[str] | None = None
     lengths: Mapping[str, int] = field(default_factory=dict)
-    last: int = -1
+    ends: int = -1
 
 
 _DESCRIBED = re.compile(r'([^=,<>"]+)=("(?:[^"\\]|\\.)*"|[^,">]*)')

@@ -3,6 +3,7 @@
 Format: https://samtools.github.io/hts-specs/
 """
 
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -60,6 +61,8 @@ def read_header(splits: Sequence[Split]) -> Header:
     digest = splits[0].digest
     number, told = 0, list[str]()
     for number, (chunk, start, line) in enumerate(lines_of(splits), start=1):
+        if line.startswith(BOM_UTF8):
+            raise _error(digest, number, "a byte order mark before the text; write the file without it")
         if number == 1 and not line.startswith(b"##fileformat=VCF"):
             raise _error(
                 digest,
@@ -105,7 +108,7 @@ def _header(digest: str, number: int, chunk: Chunk, start: int, line: bytes, tol
         lambda sample: (digest, chunk.location(*spans[sample])),
         info=info,
         lengths=lengths,
-        last=chunk.offset(start),
+        ends=chunk.offset(start),
     )
 
 

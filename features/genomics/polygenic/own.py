@@ -138,7 +138,7 @@ _PLACED = ("variant_key", "contig", "position")
 
 def _in_words(number: int) -> str:
     everyone = "the training people"
-    return everyone if number == PARTS else f"{everyone} without part {number + 1} of {PARTS}"
+    return everyone if number == PARTS else f"{everyone} without part {number} of 0 to {PARTS - 1}"
 
 
 def _weights(number: int, rows: Sequence[Row]) -> pa.Table:

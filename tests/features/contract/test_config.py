@@ -282,6 +282,11 @@ def test_a_limit_on_frequency_may_not_leave_out_what_is_counted_by_gene(study: P
             load_settings(str(study), overrides=[genomics, f"tasks.t.{chosen}"])
 
 
+def test_a_build_by_its_name_at_ucsc_is_told_its_own(study: Path) -> None:
+    with pytest.raises(ConfigError, match=r"hg19 is UCSC's name of GRCh37; write that"):
+        load_settings(str(study), overrides=["genomics={paths: [a], build: hg19}"])
+
+
 def test_genes_are_named_in_one_way(study: Path) -> None:
     with pytest.raises(ConfigError, match="give either gene_field or genes"):
         load_settings(

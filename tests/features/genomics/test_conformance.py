@@ -53,7 +53,7 @@ def lines_and_places(path: Path) -> tuple[int, int]:
     fields = {path.name: read_declared(header.info or [])}
     genomics = GenomicsSettings(paths=["*"], build="GRCh37", measures=["DP", "GQ", "AD"])
     work = Work(
-        [VcfPart(split, header.last) for split in splits],
+        [VcfPart(split, header.ends) for split in splits],
         columns,
         {path.name: 0},
         fields,
@@ -69,7 +69,7 @@ def lines_and_places(path: Path) -> tuple[int, int]:
     rules = Counter(row["rule"] for row in found["refused"])
     assert rules == {rule: number for rule, number in counted.items() if rule} and rules.keys() <= set(Rule)
     assert len(found["variants"]) == (counted.get(None, 0) if samples else 0)
-    return len(list(data_lines(splits[0], header.last))), sum(row["lines"] for row in found["tally"])
+    return len(list(data_lines(splits[0], header.ends))), sum(row["lines"] for row in found["tally"])
 
 
 def test_every_line_of_every_file_is_accounted_for_or_the_file_refused(files: list[Path]) -> None:
@@ -93,7 +93,7 @@ def findings(path: Path, target_bytes: int = 1 << 40) -> list[tuple[int, str]]:
     splits, header = opened(path, target_bytes)
     fields = declared(splits)
     return joined(
-        [read_part(splits[i:], fields, len(header.names), header.last) for i in range(len(splits))]
+        [read_part(splits[i:], fields, len(header.names), header.ends) for i in range(len(splits))]
     ).broken
 
 

@@ -118,6 +118,15 @@ def test_a_balance_that_is_off_is_shown_among_many_files(study):
     ]
 
 
+def test_what_jobs_keep_for_later_runs_is_no_count_and_each_part_of_a_run_has_its_box(study):
+    parts = {part: {"judged": 9, "usable": 7, "excluded": {"rare": 2}} for part in ("samples", "variants")}
+    study.counts["ingest_imaging"] = {"limits": "{}", "basis": "a" * 64, **parts}
+    study.counts["ingest_genomics"] |= {"files": {"b" * 64: [5, 6]}, "spans": {"21": [1, 9]}, "raw": {"c" * 64: 4}}
+    files = study.publish().report()
+    assert not any(digest * 64 in files["report.md"] for digest in "abc") and "Spans" not in files["report.md"]
+    assert "Imaging: variants: 9 judged, 7 usable, 2 excluded; " in files["report.html"]
+
+
 def test_an_estimate_among_the_counts_of_a_run_keeps_its_interval(published):
     row = f"| Diabetes: Held out: Model: Auroc | 0.812 (0.78{EN_DASH}0.84), n = 800, 213 events |"
     assert row in published.report()["report.md"]

@@ -2,6 +2,7 @@
 again whatever its alleles, copies, phase and bits; and files that are not whole, or not of one another, are
 refused."""
 
+import gzip
 import random
 import sqlite3
 import struct
@@ -411,6 +412,13 @@ def test_whatever_its_header_says_it_is_a_gate(many: tuple[Path, list[int]], key
             except DataGateError:
                 gates += 1
     assert gates > 60
+
+
+def test_a_bgen_that_was_compressed_as_a_whole_says_so(many: tuple[Path, list[int]], keyer: PersonKeyer) -> None:
+    bgen, _ = many
+    bgen.write_bytes(gzip.compress(bgen.read_bytes()))
+    with pytest.raises(DataGateError, match=r"a \.bgen that was compressed as a whole; expand it"):
+        opened(keyer, [bgen])
 
 
 @pytest.mark.parametrize("first", [b"\x1f\x8b", b"\x6c\x1b\x01"])

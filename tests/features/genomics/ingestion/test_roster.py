@@ -26,6 +26,7 @@ def header(path: Path, digest: str = "abc") -> Header:
     ("text", "message"),
     [
         ("##source=x\n", "line 1: expected ##fileformat=VCF"),
+        (f"\ufeff##fileformat=VCFv4.3\n{COLUMNS}\tA-1\n", "line 1: a byte order mark"),
         ("##fileformat=VCFv4.3\n1\t5\n", "line 2: expected the #CHROM line before the first record"),
         ("##fileformat=VCFv4.3\n##x\n", "line 2: the file ends before its #CHROM line"),
         (f"##fileformat=VCFv4.3\n{COLUMNS}\n", "line 2: expected the columns"),
