@@ -137,6 +137,12 @@ def lines_of(splits: Iterable[Split]) -> Iterator[tuple[Chunk, int, bytes]]:
     return chain.from_iterable(map(text_lines, splits))
 
 
+def fields_of(line: bytes, most: int = -1) -> list[str]:
+    """The fields of a line, the first so many of them and the rest. White space of ASCII separates them: that of
+    Unicode is part of names."""
+    return [field.decode(errors="replace") for field in line.split(None, most)]
+
+
 def count_lines(split: Split) -> int:
     """How many lines belong to a split; the file's last one may lack its newline."""
     number, last = 0, b""

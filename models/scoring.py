@@ -202,8 +202,9 @@ def _quiet_single_threaded_tensorflow() -> None:
 def _check_vocabulary(bundle: Bundle, manifest: Manifest, table: str) -> None:
     if bundle.manifest.vocabulary_digest != manifest.vocabulary_digest:
         raise ModelGateError(
-            f"bundle {bundle.digest[:12]} was trained on other columns, another outcome or another horizon than "
-            f"{table} has; build the population from the same feature settings, or train again"
+            f"bundle {bundle.digest[:12]} was trained on other columns, another outcome, another horizon or other "
+            f"weights of its own polygenic score than {table} has; build the population from the same feature "
+            "settings, or train again"
         )
 
 

@@ -47,6 +47,7 @@ def describe(study: Study, rows: DataFrame, files: Sequence[Summary]) -> Manifes
         rows={split: counts["rows"] for split, counts in splits.items()},
         positives={split: counts["events"] for split, counts in splits.items()},
         folds=task.split.folds,
+        own_score=study.own_scores.digest if study.own_scores else None,
         certificate=certify(rows, study.inputs[KINSHIP] if task.split.relatives_together else None),
     )
 

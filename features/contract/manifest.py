@@ -54,7 +54,8 @@ class Manifest(BaseModel):
     channels of `x_imaging` (uint8, C order). `statistics` maps `train` and `fold_<k>` (fitted on all
     people but those of folds k and k + 1) to statistics per vector modality. `rows` counts people by
     split, `positives` the outcome among them. `edges` are the interval ends in days of a
-    discrete-time outcome, the last one the horizon.
+    discrete-time outcome, the last one the horizon. `own_score` is a digest of the weights of the task's own
+    polygenic score, which is another variable with other weights, whatever it is called.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -71,6 +72,7 @@ class Manifest(BaseModel):
     rows: dict[str, int]
     positives: dict[str, int]
     folds: int
+    own_score: str | None = None
     certificate: Certificate
 
     def to_bytes(self) -> bytes:
@@ -79,8 +81,8 @@ class Manifest(BaseModel):
     @property
     def vocabulary_digest(self) -> str:
         """What a bundle and a table must agree on."""
-        text = repr((sorted(self.vocabulary.items()), self.image_shape, self.outcome, self.horizon_days))
-        return hashlib.sha256(text.encode()).hexdigest()
+        columns = (sorted(self.vocabulary.items()), self.own_score, self.image_shape)
+        return hashlib.sha256(repr((*columns, self.outcome, self.horizon_days)).encode()).hexdigest()
 
 
 def manifest_path(table: str, version: int) -> str:

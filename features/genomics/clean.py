@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from features.contract.settings import Dosage, HalfCalls, Measure
 from features.genomics import genotype
-from features.genomics.contigs import Region, harmonise, region
+from features.genomics.contigs import LENGTHS, Region, harmonise, is_paired, region
 from features.genomics.dosages import (
     Dosages,
     Flags,
@@ -21,6 +21,7 @@ from features.genomics.dosages import (
     Imputed,
     WrongDosageError,
     are_calls,
+    as_copies,
     as_shares,
     calls_of,
     from_probabilities,
@@ -30,11 +31,11 @@ from features.genomics.dosages import (
 )
 from features.genomics.genes import Genes
 from features.genomics.genotype import Alleles
-from features.genomics.info import Fields, Info, Values
+from features.genomics.info import Annotation, Fields, Info, Values
 from features.genomics.measures import Measured, measure, whole
 from features.genomics.normalise import normalise
 from features.genomics.numbers import WrongNumberError
-from features.genomics.packing import Codes
+from features.genomics.packing import MISSING, Codes
 from features.genomics.reference import Reference
 
 LONGEST_POSITION = 2**31 - 1
@@ -46,14 +47,17 @@ _NO_SEQUENCE = re.compile(r"\*|<.*>|.*[\[\]].*|\.[ACGTN]+|[ACGTN]+\.")
 
 
 class Rule(StrEnum):
-    """Why a line, or one ALT of it (SYMBOLIC), is refused."""
+    """Why a line, or one ALT of it (SYMBOLIC), is refused. SYMBOLIC_UNCALLED: of a line of such ALTs alone, where
+    somebody is not called. MITOCHONDRION: it is an older one than the build's."""
 
     COLUMNS = "columns"
     POSITION = "position"
     ALLELE = "allele"
     MONOMORPHIC = "monomorphic"
     SYMBOLIC = "symbolic"
+    SYMBOLIC_UNCALLED = "symbolic_uncalled"
     REFERENCE = "reference"
+    MITOCHONDRION = "mitochondrion"
     GENOTYPE = "genotype"
     HALF_CALL = "half_call"
     DOSAGE = "dosage"
@@ -80,22 +84,29 @@ def refused_as(rule: Rule) -> Iterator[None]:
 @dataclass(frozen=True, slots=True)
 class Layout:
     """How to read the lines of a file: its number of sample columns, which of them are kept (None: all),
-    the genome build, the INFO keys of the annotations, what a half call is, and the reference that REF must
-    agree with (None: it is not checked, and indels stay where they are), the genes that variants are looked
+    the genome build, the INFO keys that name gene and consequence, what a half call is, and the reference that REF
+    must agree with (None: it is not checked, and indels stay where they are), the genes that variants are looked
     up in (None: their INFO key tells), the FORMAT key of dosages in VCF and BCF (None: calls alone are read
-    there), the other FORMAT keys that are read, and the INFO fields that are kept."""
+    there), the other FORMAT keys that are read, the INFO fields that are kept, and whether MT is an
+    older one than the build's."""
 
     build: str
     samples: int
     keep: npt.NDArray[np.int64] | None
-    gene_field: str | None
-    consequence_field: str | None
+    gene: Annotation | None = None
+    consequence: Annotation | None = None
     half_calls: HalfCalls = "error"
     reference: Reference | None = None
     genes: Genes | None = None
     dosages: Dosage | None = None
     measures: Sequence[Measure] = ()
     info: Fields = field(default_factory=dict)
+    older_mt: bool = False
+
+    @property
+    def annotations(self) -> Fields:
+        """The fields of gene and consequence."""
+        return {own.key: own.field for own in (self.gene, self.consequence) if own}
 
     @property
     def kept(self) -> slice | npt.NDArray[np.int64]:
@@ -125,7 +136,7 @@ class Variant(NamedTuple):
     """A biallelic variant in its minimal representation and the calls of the kept samples.
 
     `filters` is empty for PASS and for `.` (no filter was applied). `rsid` is the first of the ID
-    column; `gene` is by its place or, like `consequence`, the first value of its INFO key.
+    column; `gene` is by its place or, like `consequence`, what its INFO key says of the ALT.
     """
 
     key: str
@@ -146,7 +157,8 @@ Record = tuple[str, list[Variant | Rule]]
 
 
 class Site(NamedTuple):
-    """Where a record is and what is said of it there, whatever it was read from; `alts` in upper case."""
+    """Where a record is and what is said of it there, whatever it was read from; `alts` in upper case, and
+    `annotations` by the INFO keys of gene and consequence."""
 
     chrom: str
     position: int
@@ -154,27 +166,32 @@ class Site(NamedTuple):
     alts: list[str]
     rsid: str | None = None
     filters: Sequence[str] = ()
-    gene: str | None = None
-    consequence: str | None = None
+    annotations: Info = MappingProxyType({})
     info: Info = MappingProxyType({})
 
 
 def check_site(site: Site, layout: Layout) -> None:
-    """RefusedLineError for REF and ALT that cannot be, and for a REF that is not the reference's."""
-    if not site.chrom or not 1 <= site.position <= LONGEST_POSITION:
-        raise RefusedLineError(Rule.POSITION)
+    """RefusedLineError for a place, REF and ALT that cannot be, and for a REF that is not the reference's."""
+    contig = harmonise(site.chrom)
+    _check_place(site, contig, layout)
     if not site.alts:
         raise RefusedLineError(Rule.MONOMORPHIC)
-    ref = site.ref.upper()
-    sound = all(_is_sequence(allele) or _NO_SEQUENCE.fullmatch(allele) for allele in site.alts)
-    if not sound or not _is_sequence(ref) or ref in site.alts:
+    ref, sequences = site.ref.upper(), [allele for allele in site.alts if _is_sequence(allele)]
+    sound = all(allele in sequences or _NO_SEQUENCE.fullmatch(allele) for allele in site.alts)
+    if not sound or not _is_sequence(ref) or len({ref, *sequences}) <= len(sequences):
         raise RefusedLineError(Rule.ALLELE)
-    if (
-        layout.reference
-        and any(map(_is_sequence, site.alts))
-        and not layout.reference.agrees(harmonise(site.chrom), site.position, ref)
-    ):
+    if layout.reference and sequences and not layout.reference.agrees(contig, site.position, ref):
         raise RefusedLineError(Rule.REFERENCE)
+
+
+def _check_place(site: Site, contig: str, layout: Layout) -> None:
+    last = LENGTHS[layout.build].get(contig, LONGEST_POSITION)
+    if not site.chrom or not 1 <= site.position <= last:
+        raise RefusedLineError(Rule.POSITION)
+    if is_paired(site.chrom) and region(layout.build, contig, site.position) is not Region.DIPLOID:
+        raise RefusedLineError(Rule.POSITION)
+    if layout.older_mt and contig == "MT":
+        raise RefusedLineError(Rule.MITOCHONDRION)
 
 
 def is_turned(site: Site, layout: Layout) -> bool:
@@ -193,10 +210,13 @@ def _is_sequence(allele: str) -> bool:
 
 
 def biallelic(site: Site, calls: Sequence[Calls], layout: Layout) -> list[Variant | Rule]:
-    """One item per ALT: the variant with its calls, or SYMBOLIC."""
+    """One item per ALT: the variant with its calls, or SYMBOLIC, or SYMBOLIC_UNCALLED where all are."""
+    are_sequences = [_is_sequence(alt) for alt in site.alts]
+    told = any(are_sequences) or not any((own.codes == MISSING).any() for own in calls)
+    refused = Rule.SYMBOLIC if told else Rule.SYMBOLIC_UNCALLED
     return [
-        _variant(site, alt, own, layout) if _is_sequence(site.alts[alt - 1]) else Rule.SYMBOLIC
-        for alt, own in enumerate(calls, start=1)
+        _variant(site, alt, own, layout) if is_sequence else refused
+        for alt, (own, is_sequence) in enumerate(zip(calls, are_sequences, strict=True), start=1)
     ]
 
 
@@ -205,8 +225,16 @@ def _variant(site: Site, alt: int, calls: Calls, layout: Layout) -> Variant:
     key, contig, position, ref, own = normalise(
         layout.build, site.chrom, site.position, site.ref, allele, layout.reference
     )
-    gene = layout.genes.at(contig, position, len(ref)) if layout.genes else site.gene
-    return Variant(key, contig, position, ref, own, site.rsid, site.filters, gene, site.consequence, info, calls)
+    named, consequence = (_annotated(site, annotation, alt) for annotation in (layout.gene, layout.consequence))
+    gene = layout.genes.at(contig, position, len(ref)) if layout.genes else named
+    return Variant(key, contig, position, ref, own, site.rsid, site.filters, gene, consequence, info, calls)
+
+
+def _annotated(site: Site, annotation: Annotation | None, alt: int) -> str | None:
+    if annotation is None or annotation.key not in site.annotations:
+        return None
+    with refused_as(Rule.INFO):
+        return annotation.of_alt(site.annotations[annotation.key], alt, len(site.alts))
 
 
 def _info_of_alt(site: Site, alt: int, layout: Layout) -> Info:
@@ -260,7 +288,7 @@ def impute(
     by_alt: Sequence[Codes | None] = called or [None] * len(site.alts)
     with refused_as(Rule.DOSAGE):
         if layout.dosages == "DS":
-            dosages = rounded(np.where(haploid[:, None], 2 * values, values))[layout.kept]
+            dosages = rounded(as_copies(values, haploid))[layout.kept]
             return [calls_of_dosages(or_called(dosages[:, alt], own)) for alt, own in enumerate(by_alt)]
         shares = as_shares(values, haploid, alleles)[layout.kept]
     return [

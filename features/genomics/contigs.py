@@ -12,6 +12,9 @@ from pyspark.sql import functions as sf
 _ALIASES = {"M": "MT", "23": "X", "24": "Y", "25": "X", "26": "MT", "XY": "X", "PAR1": "X", "PAR2": "X"}
 """Other spellings, without `chr`: UCSC's mitochondrion, PLINK's numbers and pseudo-autosomal names."""
 
+_PAIRED = ("25", "XY", "PAR1", "PAR2")
+"""Of these the names of where X and Y pair."""
+
 _NUMBERED = re.compile(r"0+([1-9][0-9]?|[XY]|MT?|XY)", re.IGNORECASE)
 """`01` and `0X`, as Oxford's tools write them."""
 
@@ -34,12 +37,15 @@ _LENGTHS = {
     "GRCh38": """248956422 242193529 198295559 190214555 181538259 170805979 159345973 145138636 138394717
         133797422 135086622 133275309 114364328 107043718 101991189 90338345 83257441 80373285 58617616 64444167
         46709983 50818468 156040895 57227415 16569""",
+    "T2T-CHM13": """248387328 242696752 201105948 193574945 182045439 172126628 160567428 146259331 150617247
+        134758134 135127769 133324548 113566686 101161492 99753195 96330374 84276897 80542538 61707364 66210255
+        45090682 51324926 154259566 62460029 16569""",
 }
 LENGTHS = {
     build: dict(zip(CHROMOSOMES, map(int, lengths.split()), strict=True)) for build, lengths in _LENGTHS.items()
 }
 """Bases of each chromosome by build (https://www.ncbi.nlm.nih.gov/grc/human/data). MT is the revised Cambridge
-sequence from GRCh37 on; chrM of UCSC's hg19 is still the older one of NCBI36, of 16,571 bases."""
+sequence from GRCh37 on; chrM of UCSC's hg19 is still the older one of NCBI36."""
 
 
 class Region(IntEnum):
@@ -59,11 +65,21 @@ RegionCounts = Counter[Region]
 def harmonise(chrom: str) -> str:
     """`chr1`, `Chr1`, `01` and `1` are one contig, as are `chrM` and `MT`, or `23` and `X`. Names of other
     sequences stay as they are, but for `chr`."""
-    bare = chrom[3:] if chrom[:3].lower() == "chr" and len(chrom) > 3 else chrom
-    numbered = _NUMBERED.fullmatch(bare)
-    bare = numbered[1] if numbered else bare
+    bare = _bare(chrom)
     upper = bare.upper()
     return _ALIASES.get(upper, upper if upper in ("X", "Y", "MT") else bare)
+
+
+@lru_cache(1 << 10)
+def is_paired(chrom: str) -> bool:
+    """Whether the name says that X and Y pair there, so that everyone has two copies."""
+    return _bare(chrom).upper() in _PAIRED
+
+
+def _bare(chrom: str) -> str:
+    bare = chrom[3:] if chrom[:3].lower() == "chr" and len(chrom) > 3 else chrom
+    numbered = _NUMBERED.fullmatch(bare)
+    return numbered[1] if numbered else bare
 
 
 def region(build: str, contig: str, position: int) -> Region:
@@ -78,6 +94,11 @@ def builds_of(lengths: Mapping[str, int]) -> set[str]:
     """Of which builds contigs of these lengths are. MT tells of none, and no other is as long in two builds."""
     own = {(harmonise(name), length) for name, length in lengths.items()}
     return {build for build, known in LENGTHS.items() if own & (known.items() - {("MT", known["MT"])})}
+
+
+def has_older_mt(lengths: Mapping[str, int]) -> bool:
+    """Whether MT is as long as that of NCBI36, most of whose bases have other positions."""
+    return ("MT", LENGTHS["NCBI36"]["MT"]) in {(harmonise(name), length) for name, length in lengths.items()}
 
 
 def region_of(build: str) -> Column:

@@ -77,6 +77,15 @@ def as_shares(probabilities: Floats, haploid: Flags, alleles: int) -> Floats:
     return shares
 
 
+def as_copies(expected: Floats, haploid: Flags) -> Floats:
+    """(samples, ALTs): what is expected of each ALT, that of one copy twice. WrongDosageError where all ALTs
+    together are far more than the copies."""
+    copies = np.where(haploid[:, None], 2 * expected, expected)
+    if (np.nansum(copies, axis=1) > 2 + 2 * _FAR_FROM_ONE).any():
+        raise WrongDosageError
+    return copies
+
+
 def rounded(expected: Floats) -> Dosages:
     """Of expected ALT counts, missing where NaN. WrongDosageError for what is not from 0 to 2."""
     units = np.floor(expected * COPY + 0.5)

@@ -71,6 +71,21 @@ class InfoField:
 Fields = Mapping[str, InfoField]
 
 
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """An INFO key that names the genes or consequences of a record, and how it is declared, but as text."""
+
+    key: str
+    field: InfoField
+
+    def of_alt(self, values: Values, alt: int, alts: int) -> str | None:
+        """What is said of the ALT of this number where each has its own (Number A, R), else the first value.
+        WrongNumberError as of InfoField.of_alt."""
+        own = self.field.of_alt(values, alt, alts) if values else [None]
+        found = own[-1] if self.field.number == "R" else own[0]
+        return None if found is None else str(found)
+
+
 def read_declared(lines: Iterable[str]) -> dict[str, InfoField]:
     """What the lines of a header declare of INFO; of a key that comes twice, as the first does."""
     found: dict[str, InfoField] = {}
@@ -111,6 +126,26 @@ def choose(headers: Iterable[Header], keys: Sequence[str], known: Mapping[str, s
                     "genomics.info"
                 )
     return found
+
+
+def turned(info: Info, fields: Fields) -> Info:
+    """What still holds where REF and the one ALT change places: what is said of an ALT or a genotype does not."""
+    held = {key: values for key, values in info.items() if fields[key].number not in ("A", "G")}
+    return {key: values[::-1] if fields[key].number == "R" else values for key, values in held.items()}
+
+
+def annotation(header: Header, key: str | None, setting: str) -> Annotation | None:
+    """Of this key, if it is one, in a file of these samples. DataGateError where its header does not declare it:
+    nothing would tell that the variants have none."""
+    if key is None or header.info is None or not header.names:
+        return None
+    declared = read_declared(header.info)
+    if key not in declared:
+        raise DataGateError(
+            f"file {header.digest}: its header declares no INFO {key}, which {setting} names; correct either "
+            "(bcftools annotate adds a line to a header), or leave the key out"
+        )
+    return Annotation(key, InfoField(declared[key].number, "String"))
 
 
 def kinds(chosen: Mapping[str, Fields]) -> dict[str, str]:

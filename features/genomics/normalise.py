@@ -46,7 +46,8 @@ def left_align(reference: Reference, contig: str, position: int, ref: str, alt: 
     while ref[-1] == alt[-1] and (position > 1 or min(len(ref), len(alt)) > 1):
         if min(len(ref), len(alt)) == 1:
             position -= 1
-            before = reference.bases(contig, position, position)
+            base = reference.bases(contig, position, position)
+            before = base if base in "ACGT" else "N"  # as bcftools writes R, Y and the like
             ref, alt = before + ref, before + alt
         ref, alt = ref[:-1], alt[:-1]
     start = 0

@@ -88,6 +88,11 @@ def open_reference(fasta: Location) -> Reference:
             raise DataGateError(
                 f"{index.uri}, line {number}: expected a name and four numbers; run samtools faidx"
             )
+        if harmonise(name) in entries:
+            raise DataGateError(
+                f"{index.uri}, line {number}: {name} is a contig that stands above under another name; take one "
+                "of them out (samtools faidx names those to keep)"
+            )
         entries[harmonise(name)] = Entry(*map(int, numbers))
     return Reference(fasta, entries)
 

@@ -137,6 +137,15 @@ def test_a_bundle_of_another_vocabulary_is_refused(
         scored(spark, lake, little_study, runs, bundle)
 
 
+def test_a_bundle_of_another_own_score_is_refused(
+    spark, lake, little_manifest, little_study, publish, bundle, people
+):
+    """The column is called the same, and other variants weigh in it."""
+    runs = publish(lake, "population/little", little_manifest("survival", own_score="f" * 64))
+    with pytest.raises(ModelGateError, match="other weights of its own polygenic score"):
+        scored(spark, lake, little_study, runs, bundle)
+
+
 def test_reasons_name_what_moved_the_logit(network, little_manifest, little_people):
     manifest = little_manifest("survival")
     columns, _ = little_people(20)

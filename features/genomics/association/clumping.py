@@ -45,16 +45,18 @@ def clump(
     """`variant_key, index_key` of the variants of all clumps, an index variant with itself.
 
     An index variant has p <= `p1`; what it takes has p < `p2` (at least `p1`), an r2 with it above `r2` in these
-    people (of each block, who), and lies less than `kilobases` away. Where p is the same, the first by position,
-    then by key, comes first. `associations` are `variant_key, contig, position, p`, and read more than once:
-    persist them.
+    people (of each block, who), and lies less than `kilobases` away. Where p is the same, as where
+    it is too small for a number that is not 0, the larger `statistic` comes first, then the first by position and
+    by key. `associations` are `variant_key, contig, position, p, statistic`, and read more than once: persist
+    them.
     """
     candidates = associations.filter((sf.col("p") <= p1) | (sf.col("p") < p2))
     candidates = candidates.withColumn("region", region_of(build))
     # Variants of X's PAR go with none outside of it.
     contig = sf.concat_ws(":", "contig", sf.col("region").cast("string"))
     ranked = ranked_by(
-        candidates.withColumn("contig", contig), sf.struct("p", "contig", "position", "variant_key")
+        candidates.withColumns({"contig": contig, "weaker": -sf.abs("statistic")}),
+        sf.struct("p", "weaker", "contig", "position", "variant_key"),
     )
     number, indexes = candidates.agg(sf.count("*"), sf.count_if(sf.col("p") <= p1)).collect()[0]
     chosen = np.concatenate([sexes[block][mask] for block, mask in people.items()])

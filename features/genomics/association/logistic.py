@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from features.genomics.association.regression import Alts, Flags, Matrix, inverses
 
-MOST_STEPS, MOST_FIRTH_STEPS = 15, 100
+MOST_STEPS, MOST_FIRTH_STEPS = 15, 1000
 CONVERGED, FIRTH_CONVERGED = 1e-9, 1e-10
 """Steps, of slopes of what has a spread of about 1. Newton's next would be its square, Firth's a share of it."""
 _LONGEST_STEP, _LARGEST_SHARE = 5.0, 0.9

@@ -126,14 +126,13 @@ def _clean(record: bytes, names: Names, layout: Layout) -> list[Variant | Rule]:
     identifier = values.text()
     alleles = [values.text() for _ in range(n_alleles)]
     filters = [names.ids[number] for number in values.whole_numbers()]
-    annotations, info = dict[str, str | None](), dict[str, Values]()
+    annotations, info, of_genes = dict[str, Values](), dict[str, Values](), layout.annotations
     for _ in range(n_info):
         key, found = names.ids[values.whole_numbers()[0]], values.array()[0]
-        if key in (layout.gene_field, layout.consequence_field):
-            annotations.setdefault(key, _first(found))
-        if key in layout.info and key not in info:
-            with refused_as(Rule.INFO):
-                info[key] = _all(found, layout.info[key])
+        for fields, told in ((of_genes, annotations), (layout.info, info)):
+            if key in fields and key not in told:
+                with refused_as(Rule.INFO):
+                    told[key] = _all(found, fields[key])
     site = Site(
         names.contigs.get(contig, ""),
         position + 1,
@@ -141,8 +140,7 @@ def _clean(record: bytes, names: Names, layout: Layout) -> list[Variant | Rule]:
         [allele.upper() for allele in alleles[1:]],
         None if identifier in (".", "") else identifier.split(";")[0],
         [name for name in filters if name != "PASS"],
-        annotations.get(layout.gene_field or ""),
-        annotations.get(layout.consequence_field or ""),
+        annotations,
         info,
     )
     check_site(site, layout)
@@ -183,16 +181,6 @@ class _Values:
 
     def text(self) -> str:
         return _text(self.array())
-
-
-def _first(values: npt.NDArray[Any]) -> str | None:
-    """The first of several values as VCF has it; None where it is missing, or a flag."""
-    if values.dtype.kind == "S":
-        text = _text(values).split(",")[0]
-        return None if text in ("", ".") else text
-    if not len(values) or _is_absent(values[:1])[0]:
-        return None
-    return f"{values[0]:g}" if values.dtype.kind == "f" else str(values[0])
 
 
 def _all(values: npt.NDArray[Any], field: InfoField) -> Values:

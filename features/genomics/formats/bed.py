@@ -4,6 +4,7 @@ Format: https://www.cog-genomics.org/plink/1.9/formats. A fileset does not say w
 is taken for REF, as plink2 does, unless there is a reference genome to ask.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -29,10 +30,13 @@ from features.genomics.formats.header import Header
 from features.genomics.formats.psam import read_fam
 from features.genomics.formats.vcf_line import position_of
 from features.genomics.packing import Codes, packed_size, unpack
-from features.raw_text import Split, check_last_line, count_lines, text_lines
+from features.raw_text import Split, check_last_line, count_lines, fields_of, text_lines
 
+log = logging.getLogger("riskloom")
 MAGIC, SAMPLE_MAJOR = b"\x6c\x1b\x01", b"\x6c\x1b\x00"
 _BYTES_AT_ONCE = 1 << 20
+_MANY = 100
+"""Variants."""
 ALTS_IN_A1 = np.array([2, 3, 1, 0], np.uint8)
 """Codes by the two bits of a call: homozygous A1, missing, heterozygous, homozygous A2."""
 _ALTS_IN_A2 = np.array([0, 3, 1, 2], np.uint8)
@@ -56,7 +60,7 @@ class BedPart:
         for chunk, start, line in text_lines(self.split):
             calls = next(rows)
             try:
-                items = _clean(line.decode(errors="replace").split(), calls, layout)
+                items = _clean(fields_of(line), calls, layout)
             except RefusedLineError as refusal:
                 items = [refusal.rule]
             yield chunk.location(start, len(line)), items
@@ -106,16 +110,24 @@ def open_bed(
             f"file {digest}: {size:,} bytes, expected {len(MAGIC) + sum(rows) * width:,} for the {sum(rows):,} "
             f"lines of its .bim and the {len(header.names):,} of its .fam; copy all three again"
         )
-    if not padding_is_empty(bed, len(header.names)):
-        raise DataGateError(f"file {digest}: it has calls of more samples than its .fam; copy all three again")
+    check_samples(bed, digest, len(header.names), ".fam")
     firsts = accumulate(rows[:-1], initial=0)
     return header, [BedPart(s, bed, first, len(header.names)) for s, first in zip(bim, firsts, strict=True)]
 
 
-def padding_is_empty(bed: Location, samples: int) -> bool:
-    """Whether the first rows have nothing behind the call of the last sample: a row ends with a whole byte."""
-    width, unused = packed_size(samples), 8 - 2 * (samples % 4 or 4)
+def check_samples(bed: Location, digest: str, samples: int, where: str) -> None:
+    """DataGateError where the first rows have anything behind the call of the last sample: a row ends with a whole
+    byte. A warning where that call is, in each of many rows, what lies behind the last one."""
+    width, used = packed_size(samples), 2 * (samples % 4 or 4)
     with bed.open() as stream:
         stream.seek(len(MAGIC))
         first = np.frombuffer(stream.read(max(1, _BYTES_AT_ONCE // width) * width), np.uint8)
-    return not (first[width - 1 :: width] >> (8 - unused)).any() if unused else True
+    last = first[width - 1 :: width].astype(np.uint16)
+    if (last >> used).any():
+        raise DataGateError(f"file {digest}: it has calls of more samples than its {where}; copy all three again")
+    if len(last) >= _MANY and not (last >> (used - 2)).any():
+        log.warning(
+            "file %s: the last sample has A1 twice in each of the first %s variants; has its %s samples that are "
+            "not in it?",
+            *(digest, f"{len(last):,}", where),
+        )

@@ -20,6 +20,7 @@ from features.genomics.clean import (
     Record,
     RefusedLineError,
     Rule,
+    Site,
     Variant,
     biallelic,
     check_site,
@@ -27,7 +28,7 @@ from features.genomics.clean import (
     is_turned,
     with_dosages,
 )
-from features.genomics.formats.bed import ALTS_IN_A1, padding_is_empty
+from features.genomics.formats.bed import ALTS_IN_A1, check_samples
 from features.genomics.formats.header import Header, declared_lengths
 from features.genomics.formats.pgen_header import PgenFile, Storage, StoredRecord, is_difference, open_pgen_file
 from features.genomics.formats.pgen_records import (
@@ -46,8 +47,9 @@ from features.genomics.formats.pgen_records import (
 from features.genomics.formats.psam import read_psam
 from features.genomics.formats.vcf import INFO, TOLD
 from features.genomics.formats.vcf_line import site_of
+from features.genomics.info import turned as turned_info
 from features.genomics.packing import Codes
-from features.raw_text import Split, check_last_line, count_lines, text_lines
+from features.raw_text import Split, check_last_line, count_lines, fields_of, text_lines
 
 _MOST_ALTS = int(np.iinfo(np.int16).max)
 _NEEDED = ["CHROM", "POS", "ID", "REF", "ALT"]
@@ -74,7 +76,7 @@ class PgenPart:
     def records(self, layout: Layout) -> Iterator[Record]:
         lines = islice(text_lines(self.split), self.skip, self.skip + self.number)
         for (chunk, start, line), (record, track, codes) in zip(lines, self._tracks(), strict=True):
-            fields = line.decode(errors="replace").split(None, len(self.columns))
+            fields = fields_of(line, len(self.columns))
             try:
                 if len(fields) < len(self.columns):
                     raise RefusedLineError(Rule.COLUMNS)
@@ -126,7 +128,8 @@ def _clean(
     provisional = "PR" in info.split(";") if record.provisional is None else record.provisional
     turns = provisional and is_turned(site, layout)
     if turns:
-        site = site._replace(ref=site.alts[0], alts=[site.ref.upper()])
+        told = turned_info(site.annotations, layout.annotations), turned_info(site.info, layout.info)
+        site = Site(site.chrom, site.position, site.alts[0], [site.ref.upper()], site.rsid, site.filters, *told)
     check_site(site, layout)
     if alts > _MOST_ALTS:
         raise RefusedLineError(Rule.ALLELE)
@@ -171,8 +174,8 @@ def open_pgen(
     header = replace(read_psam(pvar[0].digest, psam), info=info, lengths=declared_lengths(told))
     counts = [count_lines(split) - head for split, head in zip(pvar, heads, strict=True)]
     file = open_pgen_file(pgen, digest, sum(counts), len(header.names))
-    if file.storage is Storage.BED and not padding_is_empty(pgen, file.samples):
-        raise file.error("it has calls of more samples than its .psam; copy all three again")
+    if file.storage is Storage.BED:
+        check_samples(pgen, digest, file.samples, ".psam")
     parts = []
     for split, head, count, first in zip(pvar, heads, counts, accumulate(counts, initial=0), strict=False):
         step = max(count if split.codec.is_splittable else -(-count // pieces), 1)

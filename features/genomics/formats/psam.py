@@ -9,7 +9,7 @@ from itertools import takewhile
 from features.contract.errors import DataGateError
 from features.genomics.formats.header import Header
 from features.genomics.sexes import Sex
-from features.raw_text import Split, lines_of
+from features.raw_text import Split, fields_of, lines_of
 
 _FAM = ["FID", "IID", "PAT", "MAT", "SEX", "PHENO1"]
 _SEXES = {"1": Sex.MALE, "M": Sex.MALE, "2": Sex.FEMALE, "F": Sex.FEMALE}
@@ -24,7 +24,7 @@ def read_fam(digest: str, splits: Sequence[Split]) -> Header:
     columns, and for a header."""
     rows = list(_rows(splits))
     for _, number, fields in rows:
-        if len(fields) != len(_FAM) or fields[0] in ("#FID", "#IID"):
+        if len(fields) != len(_FAM) or _is_header(fields):
             raise DataGateError(
                 f"file {splits[0].digest}, line {number}: expected 6 columns of a sample, found {len(fields)} or "
                 "a header; is it the .fam of this fileset?"
@@ -45,11 +45,17 @@ def read_psam(digest: str, splits: Sequence[Split]) -> Header:
             "each once, or without one the five or six columns of a .fam; is it the .psam of this fileset?"
         )
     for _, number, fields in body:
-        if len(fields) < len(columns) or fields[0].startswith("#"):
+        if len(fields) < len(columns) or _is_header(fields):
             raise DataGateError(
-                f"file {where}, line {number}: {len(fields)} columns, expected the {len(columns)} of its header"
+                f"file {where}, line {number}: {len(fields)} columns or a header; expected the {len(columns)} "
+                "columns of its header, which begins with #"
             )
     return _header(digest, where, body, columns)
+
+
+def _is_header(fields: Sequence[str]) -> bool:
+    """Also where it lacks its #, and would be taken for a sample."""
+    return fields[0].startswith("#") or [name.upper() for name in fields[:2]] == ["FID", "IID"]
 
 
 def _columns(header: Sequence[str] | None, width: int) -> list[str] | None:
@@ -63,13 +69,15 @@ def _columns(header: Sequence[str] | None, width: int) -> list[str] | None:
 
 def _rows(splits: Sequence[Split]) -> Iterator[_Row]:
     for number, (chunk, start, line) in enumerate(lines_of(splits), start=1):
-        yield chunk.location(start, len(line)), number, line.decode(errors="replace").split()
+        yield chunk.location(start, len(line)), number, fields_of(line)
 
 
 def _header(digest: str, where: str, rows: Sequence[_Row], columns: Sequence[str]) -> Header:
     """The individuals' own ids, and their sexes where there is such a column."""
     own, sex = columns.index("IID"), columns.index("SEX") if "SEX" in columns else None
     names = [fields[own] for _, _, fields in rows]
+    if not names:
+        raise DataGateError(f"file {where}: it has no samples; copy it again")
     twice = len(names) - len(set(names))
     if twice:
         raise DataGateError(f"file {where}: {twice} ids of its column IID come twice; give every sample its own")

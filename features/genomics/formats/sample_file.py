@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from features.contract.errors import DataGateError
 from features.genomics.sexes import Sex
-from features.raw_text import Split, lines_of
+from features.raw_text import Split, fields_of, lines_of
 
 _SEXES = {"1": Sex.MALE, "2": Sex.FEMALE, "0": Sex.UNKNOWN, "NA": Sex.UNKNOWN}
 
@@ -15,10 +15,7 @@ _SEXES = {"1": Sex.MALE, "2": Sex.FEMALE, "0": Sex.UNKNOWN, "NA": Sex.UNKNOWN}
 def read_sample_file(splits: Sequence[Split]) -> tuple[list[str], list[str], list[Sex]]:
     """Names (the column ID_2, or ID), where each row lies as quarantine writes it, and sexes where there is such a
     column. DataGateError for what is no such file."""
-    lines = [
-        (chunk.location(start, len(line)), line.decode(errors="replace").split())
-        for chunk, start, line in lines_of(splits)
-    ]
+    lines = [(chunk.location(start, len(line)), fields_of(line)) for chunk, start, line in lines_of(splits)]
     digest = splits[0].digest
     columns, kinds = (lines[number][1] if len(lines) > number else [] for number in (0, 1))
     ids = 1 if columns[:2] == ["ID_1", "ID_2"] else 0

@@ -22,7 +22,7 @@ from features.genomics.clean import (
     with_measures,
 )
 from features.genomics.dosages import Floats
-from features.genomics.info import Info, read_info
+from features.genomics.info import Fields, Info, read_info
 from features.genomics.numbers import read_numbers
 
 FIXED_COLUMNS = 8
@@ -52,29 +52,16 @@ def site_of(
         [] if alt == "." else alt.upper().split(","),
         None if identifier in (".", "") else identifier.split(";")[0],
         [] if filters in ("PASS", ".", "") else filters.split(";"),
-        _info_value(info, layout.gene_field),
-        _info_value(info, layout.consequence_field),
-        _info(info, layout),
+        _info(info, layout.annotations),
+        _info(info, layout.info),
     )
 
 
-def _info(text: str, layout: Layout) -> Info:
-    if not layout.info:
+def _info(text: str, fields: Fields) -> Info:
+    if not fields:
         return {}
     with refused_as(Rule.INFO):
-        return read_info(text, layout.info)
-
-
-def _info_value(info: str, key: str | None) -> str | None:
-    """The first value of an INFO key; None where it is absent, a flag or `.`."""
-    if key is None or f"{key}=" not in info:
-        return None
-    for item in info.split(";"):
-        name, _, value = item.partition("=")
-        if name == key:
-            first = value.split(",")[0]
-            return None if first in ("", ".") else first
-    return None
+        return read_info(text, fields)
 
 
 def position_of(pos: str) -> int:

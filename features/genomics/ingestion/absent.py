@@ -57,7 +57,8 @@ def jointly_called(
 def check_nothing_refused(
     blocks: set[str], by_block: Mapping[str, Sequence[str]], balances: Mapping[str, Balance]
 ) -> None:
-    """DataGateError where a line was refused: its site would be taken for one that the batch does not vary at."""
+    """DataGateError where a line was refused: its site would be taken for one that the batch does not vary at, and
+    who is not called there for REF."""
     for block in sorted(blocks):
         for digest in by_block[block]:
             refused = {rule: n for rule, n in balances[digest].quarantined.items() if rule != Rule.SYMBOLIC}
@@ -92,8 +93,8 @@ def reference_calls(
     earlier: Earlier | None,
 ) -> DataFrame | None:
     """A row of REF calls, as `write_calls` wants it, for each variant that one of these blocks lacks, on a contig
-    of which it has some: a chromosome whose file has not come is missing. So is another ALT of a site where
-    somebody in the block is not called. None where all people are of one block, or of none of these."""
+    of which it has some: a chromosome whose file has not come is missing. So is a variant of bases of which
+    somebody in the block is not called at one. None where all people are of one block, or of none of these."""
     if not contigs or len(sexes) == 1:
         return None
     rows = [(block, list(names), *_all_reference(sexes[block])) for block, names in contigs.items()]
@@ -105,12 +106,21 @@ def reference_calls(
         placed, present = earlier.with_descriptions(placed), earlier.with_calls(present)
     pairs = placed.distinct().join(sf.broadcast(blocks.select("sample_block", "contigs")))
     wanted = pairs.filter(sf.array_contains("contigs", sf.col("contig"))).drop("contigs")
-    uncalled = present.filter("n_missing > 0").withColumns(place_of_key()).select("sample_block", *_PLACE)
-    lacking = wanted.join(present, list(_ROW), "left_anti").join(uncalled, ["sample_block", *_PLACE], "left_anti")
+    uncalled = _by_base(present.filter("n_missing > 0").withColumns(place_of_key()))
+    lacking = wanted.join(present, list(_ROW), "left_anti")
+    unknown = _by_base(lacking).join(uncalled.drop("variant_key"), ["sample_block", "contig", "base"], "left_semi")
+    lacking = lacking.join(unknown, list(_ROW), "left_anti")
     lacking = lacking.withColumns({"region": region_of(build), "substitution": sf.lit(0)}).drop(*_PLACE)
     filled = lacking.join(sf.broadcast(blocks.drop("contigs")), "sample_block")
     untold = {own.name: sf.lit(None).cast(own.dataType) for own in from_arrow_schema(GENOTYPES.schema)}
     return filled.withColumns({name: null for name, null in untold.items() if name not in filled.columns})
+
+
+def _by_base(rows: DataFrame) -> DataFrame:
+    """A row for each base of REF that these have, as far as the key has them: of a long REF it has a digest."""
+    end = sf.col("position") + sf.length(sf.element_at(sf.split("variant_key", ":"), -2)) - 1
+    bases = sf.explode(sf.sequence("position", end)).alias("base")
+    return rows.select(*_ROW, "contig", bases)
 
 
 _ROW, _PLACE = ("variant_key", "sample_block"), ("contig", "position")

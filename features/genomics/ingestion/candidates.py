@@ -20,12 +20,13 @@ from features.contract.schemas import VARIANTS
 from features.contract.settings import GenomicsSettings
 from features.genomics.clean import Layout, Rule, Variant
 from features.genomics.columns import batch_of
-from features.genomics.contigs import region
+from features.genomics.contigs import has_older_mt, region
 from features.genomics.counts import COUNTS, count_calls, members, sole_carriers
 from features.genomics.dosages import DOSED, DTYPE, sum_dosages
 from features.genomics.formats.files import Part
+from features.genomics.formats.header import Header
 from features.genomics.genes import Genes
-from features.genomics.info import Fields, Info, Values
+from features.genomics.info import Fields, Info, Values, annotation
 from features.genomics.ingestion.roster import Columns
 from features.genomics.measures import MEASURES, Counts, add_measures, as_columns, no_measures, sum_measures
 from features.genomics.packing import pack
@@ -94,17 +95,14 @@ Placed = tuple[int, int, Variant]
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What every task needs to know: the parts of the files, the files' sample columns and their order, the INFO
-    fields that are kept of each, the sexes of each block, the reference genome, and the genes."""
+    """What every task needs to know: the parts of the files; of each file its sample columns, its place in the
+    order and how its records are read; the sexes of each block."""
 
     parts: Sequence[Part]
     columns: Mapping[str, Columns]
     order: Mapping[str, int]
-    info: Mapping[str, Fields]
+    layouts: Mapping[str, Layout]
     sexes: Mapping[str, Sexes]
-    reference: Reference | None
-    genes: Genes | None
-    settings: GenomicsSettings
 
 
 def candidates(spark: SparkSession, work: Work) -> DataFrame:
@@ -140,7 +138,7 @@ def _sealed(rows: pa.RecordBatch) -> pa.BinaryArray:
 def parse_part(work: Work, part: Part) -> Iterator[tuple[str, pa.RecordBatch]]:
     """The rows of a part of a file, in batches of one of KINDS each, bounded by rows and by bytes."""
     columns = work.columns[part.digest]
-    layout, sexes = _layout(work, part.digest), work.sexes.get(columns.block)
+    layout, sexes = work.layouts[part.digest], work.sexes.get(columns.block)
     placed: list[Placed] = []
     refusals: list[tuple[str, str, str]] = []
     counts, spans, size = _Counts(), SpansOfPart(columns.block), 0
@@ -191,20 +189,29 @@ class _Counts:
         return batch_of(zip(*rows, strict=True) if rows else [[]] * len(TALLY), TALLY)
 
 
-def _layout(work: Work, digest: str) -> Layout:
-    settings, columns = work.settings, work.columns[digest]
+def layout_of(
+    header: Header,
+    columns: Columns,
+    genomics: GenomicsSettings,
+    info: Fields,
+    reference: Reference | None,
+    genes: Genes | None,
+) -> Layout:
+    """How the records of the file with this header are read, of whose samples these `columns` are kept.
+    DataGateError as of `annotation`."""
     return Layout(
-        build=settings.build,
+        build=genomics.build,
         samples=columns.total,
         keep=columns.keep,
-        gene_field=settings.gene_field,
-        consequence_field=settings.consequence_field,
-        half_calls=settings.half_calls,
-        reference=work.reference,
-        genes=work.genes,
-        dosages=settings.dosages,
-        measures=settings.measures,
-        info=work.info.get(digest, {}),
+        gene=annotation(header, genomics.gene_field, "genomics.gene_field"),
+        consequence=annotation(header, genomics.consequence_field, "genomics.consequence_field"),
+        half_calls=genomics.half_calls,
+        reference=reference,
+        genes=genes,
+        dosages=genomics.dosages,
+        measures=genomics.measures,
+        info=info,
+        older_mt=has_older_mt(header.lengths),
     )
 
 

@@ -40,7 +40,7 @@ from features.genomics.ingestion.accepted import (
 )
 from features.genomics.ingestion.accounts import check_reference, count_all, count_lines, tell_of_no_dosages
 from features.genomics.ingestion.batch import Batch, open_batch
-from features.genomics.ingestion.candidates import SEALED_BYTES, Work, candidates
+from features.genomics.ingestion.candidates import SEALED_BYTES, Work, candidates, layout_of
 from features.genomics.ingestion.earlier import (
     DESCRIBED,
     Earlier,
@@ -148,7 +148,7 @@ def _ingest(
         if comes_again or suspects:
             doubles = find_doubles(parsed, suspects, earlier if comes_again else None).persist()
             stack.callback(doubles.unpersist)
-        balances = _balances(batch, tallies, doubles, work)
+        balances = _balances(batch, tallies, doubles, work, genomics)
         check_nothing_refused(joint, batch.files_by_block(), balances)
         accepted = accept(parsed, doubles) if doubles else every
         contigs = contigs_by_block(accepted, joint, earlier)
@@ -191,12 +191,20 @@ def _work(
     info: dict[str, Fields],
 ) -> Work:
     reference = open_reference(raw / genomics.reference) if genomics.reference else None
-    genes = _genes(raw, genomics, keyer)
+    genes, columns = _genes(raw, genomics, keyer), batch.roster.columns
+    layouts = {
+        header.digest: layout_of(
+            header, columns[header.digest], genomics, info.get(header.digest, {}), reference, genes
+        )
+        for header in (file.header for file in opened)
+    }
     parts = [part for file in opened for part in file.parts]
-    return Work(parts, batch.roster.columns, order, info, batch.sexes, reference, genes, genomics)
+    return Work(parts, columns, order, layouts, batch.sexes)
 
 
-def _balances(batch: Batch, tallies: Sequence[Tally], doubles: DataFrame | None, work: Work) -> dict[str, Balance]:
+def _balances(
+    batch: Batch, tallies: Sequence[Tally], doubles: DataFrame | None, work: Work, genomics: GenomicsSettings
+) -> dict[str, Balance]:
     """What became of the lines of all files, new and earlier, which had to be found sound."""
     order = {digest: work.order[digest] for digest in work.columns}
     if batch.earlier and doubles:
@@ -204,10 +212,10 @@ def _balances(batch: Batch, tallies: Sequence[Tally], doubles: DataFrame | None,
         repeating = [digest for digest, number in order.items() if number in known]
         check_order(batch.earlier, repeating, work.columns, work.order)
     new = count_lines(tallies, doubles, order)
-    check_reference(new, work.settings)
+    check_reference(new, genomics)
     balances = (batch.earlier.balances if batch.earlier else {}) | new
     check({f"file {digest}": balance for digest, balance in balances.items()}, _ADVICE)
-    tell_of_no_dosages(tallies, work.settings)
+    tell_of_no_dosages(tallies, genomics)
     return balances
 
 

@@ -2,10 +2,12 @@
 
 A score's mean and spread differ between populations for reasons that are no risk: which variants were found where,
 and what drift did. In the people of reference both are regressed on the principal components, the mean by least
-squares and the variance as that of a gamma distribution with a logarithmic link; `adjusted_z` is how many
-standard deviations a person lies from the mean of those alike (Khan et al., Nat Med 2022;28:1412; Z_norm2 of the
-PGS Catalog's pgsc_calc).
+squares and the variance as that of a gamma distribution with a logarithmic link (of n people and k coefficients,
+times n / (n - k)); `adjusted_z` is how many standard deviations a person lies from the mean of those alike (Khan
+et al., Nat Med 2022;28:1412; Z_norm2 of the PGS Catalog's pgsc_calc).
 """
+
+import logging
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +18,10 @@ from scipy.optimize import minimize
 
 from features.genomics.draw import drawn
 
+log = logging.getLogger("riskloom")
+FEWEST_A_COEFFICIENT = 20
+"""People of reference: of fewer the variance is taken to be the same along all components, for a regression of it
+would follow chance."""
 MOST_REFERENCE = 50_000
 """So many people know a mean and a variance well enough, and fit a task."""
 
@@ -28,7 +34,14 @@ def with_adjusted(totals: DataFrame, ancestry: DataFrame) -> DataFrame:
     placed = ancestry.filter(sf.col("components").isNotNull()).select("person_key", "reference", "components")
     joined = totals.join(placed, "person_key", "left")
     reference = placed.filter("reference")
-    some = drawn(reference, reference.count(), MOST_REFERENCE, "adjusted_z", "person_key")
+    number, components = reference.agg(sf.count("*"), sf.max(sf.size("components"))).collect()[0]
+    if number < FEWEST_A_COEFFICIENT * ((components or 0) + 1):
+        log.warning(
+            "adjusted_z: %d people of reference are few for %d components, so that spread is taken to be the same "
+            "along all; more people, or fewer genomics.ancestry.components, tell more",
+            *(number, components or 0),
+        )
+    some = drawn(reference, number, MOST_REFERENCE, "adjusted_z", "person_key")
     fitted = totals.join(some, "person_key").groupBy("score").applyInPandas(_fitted, _FITTED)
     found = joined.join(sf.broadcast(fitted), "score", "left")
     spread = sf.exp(_along("log_variance") / 2)
@@ -63,8 +76,10 @@ def fit(components: Matrix, totals: Matrix) -> tuple[Matrix, Matrix] | None:
     usual = squares.mean()
     if usual <= 1e-20 * max((totals**2).mean(), np.finfo(float).tiny):
         return None
-    log_variance = gamma_regression(design, squares / usual)
-    log_variance[0] += np.log(usual)
+    log_variance = np.zeros(design.shape[1])
+    if len(totals) >= FEWEST_A_COEFFICIENT * len(mean):
+        log_variance = gamma_regression(design, squares / usual)
+    log_variance[0] += np.log(usual * len(totals) / (len(totals) - len(mean)))
     return _unscaled(mean, centre, scale), _unscaled(log_variance, centre, scale)
 
 

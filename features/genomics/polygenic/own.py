@@ -5,6 +5,7 @@ too much. So the training people are of PARTS parts, each of which is scored by 
 everyone else by what was found in all of them: nobody's own outcome is in a score of theirs.
 """
 
+import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from features.contract.settings import OwnScore
 from features.genomics.association.associate import associate
 from features.genomics.association.clumping import clump
 from features.genomics.association.design import Outcome
+from features.genomics.association.regression import NoResult
 from features.genomics.blocks import KEYS, flags_by_block, sexes_by_block
 from features.genomics.contigs import Region, region
 from features.genomics.polygenic.sums import sum_scores
@@ -61,6 +63,13 @@ class OwnScores:
 
     totals: DataFrame
     weights: pa.Table
+
+    @property
+    def digest(self) -> str:
+        """Of the weights, to six digits: sums of floats may differ behind them."""
+        columns = (self.weights[name].to_pylist() for name in ("fit", "variant_key", "effect_allele", "weight"))
+        rows = sorted((*names, f"{weight:.6g}") for *names, weight in zip(*columns, strict=True))
+        return str(hashlib.sha256(repr(rows).encode()).hexdigest())
 
     def to_bytes(self) -> bytes:
         """The weights as a Parquet file."""
@@ -113,12 +122,13 @@ def _fit(
         found = associate(calls, chosen, sexes, genomes.build, Outcome.BINARY)
     except DataGateError as error:
         raise DataGateError(f"{SECTION}: in {_in_words(number)}: {error}") from None
-    small = found.filter(sf.col("p") <= wanted.largest_p).join(usable, "variant_key").persist()
+    unfinished = sf.coalesce(sf.col("error") == NoResult.NOT_CONVERGED.value, sf.lit(False))
+    small = found.filter((sf.col("p") <= wanted.largest_p) | unfinished).join(usable, "variant_key").persist()
     try:
         marked = genomes.every_sample.join(chosen.select(*KEYS, sf.lit(True).alias("chosen")), KEYS, "left")
         people = flags_by_block(marked, sf.col("chosen"))
         limits = wanted.largest_p, wanted.largest_p, wanted.most_r2, wanted.kilobases
-        clumps = clump(small.select(*_PLACED, "p"), calls, people, sexes, genomes.build, *limits)
+        clumps = clump(small.select(*_PLACED, "p", "statistic"), calls, people, sexes, genomes.build, *limits)
         index = clumps.select(sf.col("index_key").alias("variant_key")).distinct()
         rows = small.join(index, "variant_key").orderBy("variant_key").collect()
         if not rows:
@@ -126,6 +136,11 @@ def _fit(
             raise DataGateError(
                 f"{SECTION}: in {_in_words(number)} no variant has a p of {wanted.largest_p:g} or less, the "
                 f"smallest is {smallest}; raise largest_p, or leave the score out"
+            )
+        if lost := small.filter("p is null").count():
+            log.warning(
+                "own score: of %d variants the regression found no end in %s; they are left out",
+                *(lost, _in_words(number)),
             )
         log.info("own score: %d variants stand for what goes with the outcome in %s", len(rows), _in_words(number))
         return _weights(number, rows)

@@ -17,6 +17,7 @@ from features.contract.runs import Runs
 from features.contract.schemas import ANCESTRY, POLYGENIC_SCORES, SCORE_MATCHES
 from features.contract.settings import GenomicsSettings, PolygenicSettings, Settings
 from features.genomics.blocks import row_bytes, sexes_by_block
+from features.genomics.current import check_made
 from features.genomics.liftover import Liftover, open_liftover
 from features.genomics.polygenic.adjust import with_adjusted
 from features.genomics.polygenic.boxes import ROW_BYTES
@@ -31,9 +32,18 @@ from features.genomics.quality_control import check_current
 from features.genomics.sealed import unsealed
 from features.genomics.sexes import Sex, Sexes
 from features.genomics.structure.ancestry import check_current as check_ancestry
-from features.lake import Written, bounded_arrow_batches, few_rows, files_of_tasks, read_table, write_table
+from features.lake import (
+    Written,
+    bounded_arrow_batches,
+    broadcast_if_few,
+    few_rows,
+    files_of_tasks,
+    read_table,
+    write_table,
+)
 
 log = logging.getLogger("riskloom")
+SECTION = "genomics.scores"
 _MOST_TOLD = 5
 
 
@@ -105,7 +115,11 @@ def score_genomes(
         overlaps = _overlaps(unsealed(judged, "counts", COUNTS), opened)
         chosen = _enough(overlaps, wanted.minimum_overlap)
         sexes = sexes_by_block(samples)
-        found = _totals(people, genotypes, judged, sexes, chosen, names)
+        weighed = judged.filter("variant_key is not null").select(WEIGHED.names)
+        number = weighed.count()
+        _tell_of_absent(genotypes, weighed, number, sexes, wanted.minimum_overlap)
+        sums = sum_scores(genotypes, weighed, number, sexes, [names.index(name) for name in chosen])
+        found = _totals(people, sums, judged, chosen, names)
         ancestry = read_table(spark, lake, runs, ANCESTRY.path) if genomics.ancestry else None
         with bounded_arrow_batches(
             spark, row_bytes(genotypes, sexes) + (ENTRY.itemsize + BEND.itemsize) * len(names)
@@ -114,7 +128,22 @@ def score_genomes(
         matches = log_files.commit(written)
     tables = {POLYGENIC_SCORES.path: totals, SCORE_MATCHES.path: matches}
     counts = {name: overlap.as_counts() for name, overlap in overlaps.items()}
-    return Written(tables, {"scores": counts, "left_out": sorted(set(names) - set(chosen))} | known)
+    said = {"scores": counts, "left_out": sorted(set(names) - set(chosen)), "settings": _in_words(wanted)}
+    return Written(tables, said | known)
+
+
+def check_scores_current(runs: Runs, genomics: GenomicsSettings) -> None:
+    """DataGateError where scores were made before the genomes were last ingested, judged or placed, or by other
+    settings than these."""
+    if genomics.scores:
+        check_current(runs, genomics)
+        check_ancestry(runs, genomics)
+        of = {*genomics.usable.values(), "variants", "samples", *([ANCESTRY.path] if genomics.ancestry else [])}
+        check_made(runs, POLYGENIC_SCORES.path, of, ("settings", _in_words(genomics.scores)), SECTION)
+
+
+def _in_words(wanted: PolygenicSettings) -> str:
+    return wanted.model_dump_json()
 
 
 def _sections(settings: Settings) -> tuple[GenomicsSettings, PolygenicSettings]:
@@ -189,19 +218,32 @@ def _enough(overlaps: dict[str, Overlap], minimum: float) -> list[str]:
     return chosen
 
 
+def _tell_of_absent(
+    genotypes: DataFrame, weighed: DataFrame, number: int, sexes: dict[str, Sexes], minimum: float
+) -> None:
+    """Of people whose batch has rows of few of the variants that are weighed."""
+    if len(sexes) == 1:
+        return
+    keys = broadcast_if_few(weighed.select("variant_key"), number)
+    rows = genotypes.join(keys, "variant_key", "left_semi").groupBy("sample_block").count().collect()
+    have = {row["sample_block"]: row["count"] for row in rows}
+    few = [block for block in sexes if have.get(block, 0) < minimum * number]
+    if few:
+        log.warning(
+            "the %s people of %d batches have no calls at more than %.0f%% of the %s variants that scores weigh; "
+            "these count as average, and so tell nothing of them (samples: sample_block %s)",
+            *(f"{sum(len(sexes[block]) for block in few):,}", len(few), 100 * (1 - minimum), f"{number:,}"),
+            ", ".join(few[:_MOST_TOLD]) + (", ..." if len(few) > _MOST_TOLD else ""),
+        )
+
+
 def _totals(
-    samples: DataFrame,
-    genotypes: DataFrame,
-    judged: DataFrame,
-    sexes: dict[str, Sexes],
-    scores: list[str],
-    names: list[str],
+    samples: DataFrame, sums: DataFrame, judged: DataFrame, scores: list[str], names: list[str]
 ) -> DataFrame:
-    """`polygenic_scores`: a row for each person and score, of those `judged` by all `names`."""
+    """`polygenic_scores`: a row for each person and score, of the `sums` of these, and of those `judged` by all
+    `names`."""
     spark = samples.sparkSession
     numbers = [names.index(name) for name in scores]
-    weighed = judged.filter("variant_key is not null").select(WEIGHED.names)
-    sums = sum_scores(genotypes, weighed, weighed.count(), sexes, numbers)
     start = sum_means(unsealed(judged, "means", MEANS), len(names))
     rows = [
         (sex.name.lower(), place, names[number], float(start[sex][number]))

@@ -76,7 +76,7 @@ def infer_ancestry(
     reference = _reference(genomes, labels, families)
     if labels is not None:
         _check_labels(labels, reference, wanted)
-    described = _kept(runs, genomics, wanted)
+    described = _kept(runs, genomics, wanted, keyer)
     if described:
         old = read_table(spark, lake, runs, AXES.path).orderBy("variant_key").toPandas()
         keys, axes = old["variant_key"], _axes(old, described)
@@ -87,7 +87,7 @@ def infer_ancestry(
         keys = chosen["variant_key"]
         passes = _passes(genomes, _listed(spark, keys), len(keys), basis, folder)
         axes = passes.axes(wanted.components, chosen["frequency"].to_numpy())
-        described = _described(genomics, basis, axes)
+        described = _described(genomics, basis, axes, keyer)
     found = passes.placed(axes).join(genomes.samples.select("person_key", *KEYS), KEYS)
     found = found.join(reference.select("person_key", "reference"), "person_key", "left")
     found = found.fillna(False, ["reference"]).persist(StorageLevel.MEMORY_AND_DISK)
@@ -112,7 +112,7 @@ def check_current(runs: Runs, genomics: GenomicsSettings) -> None:
     """DataGateError where people were placed before the genomes were last ingested or judged, or by other axes."""
     if genomics.ancestry:
         check_quality(runs, genomics)
-        of = {*genomics.usable.values(), "samples"}
+        of = {*genomics.usable.values(), "samples", *(["families"] if genomics.relatives else [])}
         check_made(runs, ANCESTRY.path, of, ("of", _in_words(genomics, genomics.ancestry)), SECTION)
 
 
@@ -136,7 +136,7 @@ def _limits(genomics: GenomicsSettings) -> str:
     return json.dumps([part and part.model_dump(mode="json") for part in (genomics.quality, genomics.relatives)])
 
 
-def _described(genomics: GenomicsSettings, basis: Masks, axes: Axes) -> dict[str, Any]:
+def _described(genomics: GenomicsSettings, basis: Masks, axes: Axes, keyer: PersonKeyer) -> dict[str, Any]:
     """What `runs` keeps of new axes."""
     people, variants = sum(int(mask.sum()) for mask in basis.values()), int((axes.scale > 0).sum())
     noise = int((axes.eigenvalues < (1 + np.sqrt(people / variants)) ** 2).sum())
@@ -146,18 +146,28 @@ def _described(genomics: GenomicsSettings, basis: Masks, axes: Axes) -> dict[str
             "as well",
             *(noise, len(axes.eigenvalues)),
         )
-    found = {"limits": _limits(genomics), "people": people, "variants": variants}
+    found = {"limits": _limits(genomics), "names": _names(keyer), "people": people, "variants": variants}
     return found | {"eigenvalues": axes.eigenvalues.tolist()}
 
 
-def _kept(runs: Runs, genomics: GenomicsSettings, wanted: AncestrySettings) -> dict[str, Any] | None:
+def _names(keyer: PersonKeyer) -> str:
+    """What people's keys hang on, by whose hash the halves are parted: with others those whom the axes are made of
+    would be among those who are compared with."""
+    return keyer.digest("axes", keyer.identity.model_dump_json())
+
+
+def _kept(
+    runs: Runs, genomics: GenomicsSettings, wanted: AncestrySettings, keyer: PersonKeyer
+) -> dict[str, Any] | None:
     """What is known of the published axes, where these settings made them."""
     made = runs.publisher(AXES.path)
     if made is None:
         return None
     described: dict[str, Any] = made.counts["axes"]
-    if made.counts.get("of") != _in_words(genomics, wanted):
-        log.warning("axes: made anew, for their settings changed: components of before mean something else")
+    same_names = described.get("names", _names(keyer)) == _names(keyer)
+    if made.counts.get("of") != _in_words(genomics, wanted) or not same_names:
+        what = "their settings" if same_names else "identity or its key"
+        log.warning("axes: made anew, for %s changed: components of before mean something else", what)
         return None
     log.info(
         "axes: those of %s people and %s variants are kept", described["people"], f"{described['variants']:,}"

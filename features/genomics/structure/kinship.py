@@ -18,6 +18,7 @@ from pyspark.sql import functions as sf
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from features.contract.paths import Location
+from features.genomics.columns import sparse
 from features.genomics.packing import MISSING, Codes, unpack
 from features.genomics.structure.tiles import Tile, read_tile, tiles_of
 
@@ -102,15 +103,18 @@ PAIR = pa.schema(
         ("sample_index_2", pa.int32()),
         *((name, pa.int64()) for name in ("n_variants", "n_het_het", "n_ibs0", "n_het_hom", "n_hom_het")),
         ("kinship", pa.float64()),
+        ("n_not_compared", pa.int64()),
     ]
 )
+"""Two people; or, with `n_not_compared`, how many pairs of people of two blocks have too few calls in both."""
 
 
 def related_pairs(
     frame: DataFrame, people: Mapping[str, int], folder: Location, minimum: float, variants: int
 ) -> DataFrame:
     """PAIR rows of all pairs of people with a kinship of `minimum` or more and that many variants called in both,
-    from what `write_tiles` left in `folder`; and of whoever has fewer called, as a pair with themselves.
+    from what `write_tiles` left in `folder`; of whoever has fewer called, as a pair with themselves; and how many
+    pairs have.
 
     `frame` has a column `id`, the number of a tile of `tiles_of(people)`, each of which takes itself and half of
     the others: so no pair comes twice and every tile has as much to do.
@@ -141,15 +145,20 @@ class _Pairs:
             pairs = (
                 count_pairs(unpack(own[place], tile.people), unpack(calls[place], other.people)) for place in own
             )
-            yield self._related(tile, other, reduce(PairCounts.__add__, pairs))
+            yield from self._related(tile, other, reduce(PairCounts.__add__, pairs))
 
-    def _related(self, first: Tile, second: Tile, counts: PairCounts) -> pa.RecordBatch:
+    def _related(self, first: Tile, second: Tile, counts: PairCounts) -> Iterator[pa.RecordBatch]:
         found = kinship(counts)
-        close = (found >= self.minimum) & (counts.both >= self.variants)
+        enough = counts.both >= self.variants
+        close, too_few = (found >= self.minimum) & enough, ~enough
         if first == second:
-            close = np.triu(close, 1) | np.diag(counts.both.diagonal() < self.variants)
+            close = np.triu(close, 1) | np.diag(too_few.diagonal())
+            too_few = np.triu(too_few, 1)
+        if too_few.any():
+            blocks = {"sample_block_1": [first.sample_block], "sample_block_2": [second.sample_block]}
+            yield sparse(PAIR, **blocks, n_not_compared=[int(too_few.sum())])
         one, other = np.nonzero(close)
-        return pa.RecordBatch.from_arrays(
+        yield pa.RecordBatch.from_arrays(
             [
                 pa.repeat(first.sample_block, len(one)),
                 pa.array(one + first.first, pa.int32()),
@@ -157,6 +166,7 @@ class _Pairs:
                 pa.array(other + second.first, pa.int32()),
                 *(pa.array(count[one, other].astype(np.int64)) for count in counts.columns()),
                 pa.array(found[one, other]),
+                pa.nulls(len(one), pa.int64()),
             ],
             schema=PAIR,
         )

@@ -50,15 +50,18 @@ def relate_genomes(
     tasks = spark.range(0, tiles, 1, tiles)
     found = related_pairs(tasks, people, folder, wanted.minimum_kinship, wanted.minimum_variants).persist()
     try:
-        not_compared = _check(found, sum(people.values()))
-        pairs = _named(found.filter(~_alone()), samples)
+        told = found.filter("n_not_compared is null")
+        not_compared = _check(told, sum(people.values()))
+        pairs_not_compared = _count_apart(found, sum(people.values()), not_compared)
+        pairs = _named(told.filter(~_alone()), samples)
         versions = {KINSHIP.path: write_table(pairs, lake, KINSHIP)}
     finally:
         found.unpersist()
     kinship = read_version(spark, lake, KINSHIP.path, versions[KINSHIP.path])
     versions[FAMILIES.path] = write_table(families(_with_usable(kinship, usable)), lake, FAMILIES)
     named = read_version(spark, lake, FAMILIES.path, versions[FAMILIES.path])
-    counts: dict[str, object] = {"people": sum(people.values()), "not_compared": not_compared, "variants": number}
+    counts: dict[str, object] = {"people": sum(people.values()), "variants": number}
+    counts |= {"not_compared": not_compared, "pairs_not_compared": pairs_not_compared}
     counts |= {"settings": wanted.model_dump_json()}
     return Written(versions, counts | _counts(kinship, named, usable))
 
@@ -103,6 +106,21 @@ def _check(found: DataFrame, people: int) -> int:
             "or minimum_variants, and look whether quality control leaves common variants"
         )
     return int(alone)
+
+
+def _count_apart(found: DataFrame, people: int, alone: int) -> int:
+    """How many pairs have too few calls in both; told of where that is not for the few calls of one."""
+    blocks = found.filter("n_not_compared > 0").groupBy("sample_block_1", "sample_block_2")
+    rows = blocks.agg(sf.sum("n_not_compared").alias("pairs")).orderBy(sf.desc("pairs")).collect()
+    pairs = sum(int(row["pairs"]) for row in rows)
+    others = pairs - (alone * people - alone * (alone + 1) // 2)
+    if others > 0:
+        log.warning(
+            "%s pairs of people have enough calls each and too few in both (minimum_variants), most of blocks %s "
+            "and %s: whether they are relatives, or one person, is not known",
+            *(f"{others:,}", rows[0]["sample_block_1"], rows[0]["sample_block_2"]),
+        )
+    return pairs
 
 
 def _alone() -> Column:

@@ -20,7 +20,7 @@ from features.genomics.conformance.gate import IN_ORDER, TOGETHER, TWICE, declar
 from features.genomics.formats.header import Header
 from features.genomics.formats.vcf import VcfPart, data_lines, read_header
 from features.genomics.info import read_declared
-from features.genomics.ingestion.candidates import KINDS, Work, parse_part
+from features.genomics.ingestion.candidates import KINDS, Work, layout_of, parse_part
 from features.genomics.ingestion.roster import NOBODY, Columns
 from features.raw_text import Split, plan_splits
 from tests.command import SHARED
@@ -50,17 +50,14 @@ def lines_and_places(path: Path) -> tuple[int, int]:
     splits, header = opened(path)
     samples = len(header.names)
     columns = {path.name: Columns("block" if samples else NOBODY, samples, None)}
-    fields = {path.name: read_declared(header.info or [])}
+    fields = read_declared(header.info or [])
     genomics = GenomicsSettings(paths=["*"], build="GRCh37", measures=["DP", "GQ", "AD"])
     work = Work(
         [VcfPart(split, header.ends) for split in splits],
         columns,
         {path.name: 0},
-        fields,
+        {path.name: layout_of(header, columns[path.name], genomics, fields, None, None)},
         {"block": np.zeros(samples, np.uint8)},
-        None,
-        None,
-        genomics,
     )
     found: dict[str, list[dict[str, Any]]] = {kind: [] for kind in KINDS}
     for kind, batch in parse_part(work, work.parts[0]):

@@ -85,7 +85,7 @@ def test_variants_are_where_bcftools_norm_puts_them(
             contig, pos, _, ref, alt, *_, a, b, c = line.split("\t")
             key = (contig.removeprefix("chr"), int(pos), ref.upper(), alt.upper())
             expected.add((*key, *(gt.count("1") for gt in (a, b, c))))
-    layout = Layout("GRCh38", 3, None, None, None, reference=open_reference(fasta))
+    layout = Layout("GRCh38", 3, None, reference=open_reference(fasta))
     found = [(place(text)[1], clean_line(text.replace(" ", "\t").encode(), layout)) for text in records]
     variants = [(position, item) for position, items in found for item in items if isinstance(item, Variant)]
     assert {(v.contig, v.position, v.ref, v.alt, *v.calls.codes.tolist()) for _, v in variants} == expected
@@ -119,7 +119,7 @@ def test_bases_are_read_by_position_over_lines_and_windows(tmp_path: Path) -> No
 @pytest.mark.parametrize(("ref", "fits"), [("GTT", True), ("gtt", True), ("GAT", False), ("GTTAC", False)])
 def test_ref_must_be_what_the_reference_has(tmp_path: Path, ref: str, fits: bool) -> None:
     reference = open_reference(write_fasta(tmp_path / "r.fa", {"1": "ACGTT"}))
-    layout = Layout("GRCh38", 1, None, None, None, reference=reference)
+    layout = Layout("GRCh38", 1, None, reference=reference)
     line = f"1\t3\t.\t{ref}\tC\t.\tPASS\t.\tGT\t0/1".encode()
     if fits:
         assert isinstance(clean_line(line, layout)[0], Variant)
@@ -135,6 +135,18 @@ def test_where_the_reference_knows_no_base_any_ref_fits(tmp_path: Path) -> None:
     reference = open_reference(write_fasta(tmp_path / "r.fa", {"1": "ANRT"}))
     assert reference.agrees("1", 1, "ACGT")
     assert not reference.agrees("1", 1, "CCGT")
+
+
+def test_a_base_that_is_none_of_four_is_n_in_an_allele(tmp_path: Path) -> None:
+    """As `bcftools norm` writes it."""
+    reference = open_reference(write_fasta(tmp_path / "r.fa", {"1": "ACGTRCC"}))
+    assert left_align(reference, "1", 6, "C", "CC") == (5, "N", "NC")
+
+
+def test_a_reference_with_two_names_of_one_contig_is_refused(tmp_path: Path) -> None:
+    """UCSC's hg19 has chrM, and beside it the other mitochondrion as chrMT."""
+    with pytest.raises(DataGateError, match=r"line 2: chrMT is a contig that stands above under another name"):
+        open_reference(write_fasta(tmp_path / "r.fa", {"chrM": "ACGT", "chrMT": "ACGT"}))
 
 
 def test_a_stray_record_is_quarantined_and_another_build_stops_the_job(

@@ -440,6 +440,33 @@ def refusal(
     return str(refused.value)
 
 
+@pytest.mark.parametrize(("people", "covariates"), [(200, 2), (2000, 2), (2000, 12)])
+def test_a_variant_that_tells_the_outcome_has_an_estimate_beside_covariates(people: int, covariates: int) -> None:
+    """Firth's steps are many there. The oracle climbs the penalised likelihood by other steps."""
+    rng = np.random.default_rng(0)
+    outcome = (rng.random(people) < 0.3).astype(float)
+    beside = rng.normal(size=(people, covariates))
+    cohort = Cohort({"b": np.arange(people)}, outcome, beside, np.full(people, 2, np.uint8))
+    codes = (2 * outcome).astype(np.uint8)
+    design = design_of(cohort, Region.DIPLOID, Outcome.BINARY)
+    found = associated(Alts(codes[None]), design)
+    _, _, beta, se, _, p, penalised, error = (column[0].as_py() for column in found)
+    assert penalised and error is None
+    x = np.column_stack([np.ones(people), (beside - beside.mean(0)) / beside.std(0), codes - codes.mean()])
+
+    def information(slopes: np.ndarray) -> np.ndarray:
+        weight = special.expit(x @ slopes) * special.expit(-x @ slopes)
+        return (x * weight[:, None]).T @ x
+
+    def loss(slopes: np.ndarray) -> float:
+        along = x @ slopes
+        return np.logaddexp(0, along).sum() - outcome @ along - np.linalg.slogdet(information(slopes))[1] / 2
+
+    best = optimize.minimize(loss, np.append(np.zeros(x.shape[1] - 1), 0.8 * beta), options={"gtol": 1e-6}).x
+    assert beta == pytest.approx(best[-1], rel=1e-4)
+    assert se == pytest.approx(np.sqrt(np.linalg.inv(information(best))[-1, -1]), rel=1e-4) and p < 1e-6
+
+
 def test_what_cannot_be_regressed_is_refused(spark: SparkSession) -> None:
     quantitative, binary = Outcome.QUANTITATIVE, Outcome.BINARY
     ages = [[60.0, 1.0, 61.0], [50.0, 2.0, 52.0], [57.0, 9.0, 66.0], [41.0, 4.0, 45.0]]

@@ -31,6 +31,7 @@ class Study:
     p: list[float]
     sexes: np.ndarray
     chosen: np.ndarray
+    statistic: list[float] | None = None
 
     @property
     def keys(self) -> list[str]:
@@ -48,6 +49,7 @@ class Study:
         ]
         genotypes = spark.createDataFrame(rows, "variant_key string, sample_block string, calls binary")
         table = pd.DataFrame(self.places, columns=["contig", "position"]).assign(variant_key=self.keys, p=self.p)
+        table["statistic"] = self.statistic or [0.0] * len(self.p)
         chosen = dict(zip(blocks, np.split(self.chosen, ends), strict=True))
         sexes = dict(zip(blocks, np.split(self.sexes, ends), strict=True))
         found = clump(spark.createDataFrame(table), genotypes, chosen, sexes, BUILD, **limits).toPandas()
@@ -165,6 +167,15 @@ def test_limits_can_be_others_and_nothing_may_be_left(spark: SparkSession, tmp_p
     expected = study.plinks(tmp_path, "--clump-p1 0.001 --clump-p2 0.05 --clump-r2 0.2 --clump-kb 40")
     assert found == expected and len(found) > 100
     assert study.clumps(spark, {"a": 90}, p1=1e-12, p2=1e-12) == {}
+
+
+def test_of_p_too_small_for_a_number_the_larger_statistic_comes_first(spark: SparkSession) -> None:
+    codes = np.tile(np.random.default_rng(3).binomial(2, 0.4, 60).astype(np.uint8), (3, 1))
+    places = [("1", at) for at in (1000, 2000, 3000)]
+    study = Study(
+        places, codes, [0.0, 0.0, 1e-200], np.zeros(60, np.uint8), np.ones(60, bool), [55.6, -61.0, 30.0]
+    )
+    assert study.clumps(spark, {"a": 60}) == {study.keys[1]: {study.keys[0], study.keys[2]}}
 
 
 counts = st.integers(0, 30)

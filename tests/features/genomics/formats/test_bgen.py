@@ -459,7 +459,7 @@ def test_a_bgen_without_samples_lists_sites(raw: Path, keyer: PersonKeyer) -> No
     writer.variants = [bytes.fromhex("0000 0000 0100 31 05000000 0200 01000000 61 01000000 63 00000000")]
     writer.write(raw / "a.bgen")
     (file,) = opened(keyer, [raw / "a.bgen"])
-    layout = Layout(build="GRCh37", samples=0, keep=None, gene_field=None, consequence_field=None)
+    layout = Layout(build="GRCh37", samples=0, keep=None)
     ((_, (variant,)),) = [record for part in file.parts for record in part.records(layout)]
     assert isinstance(variant, Variant)
     assert (variant.key, variant.rsid, len(variant.calls.codes)) == ("GRCh37:1:5:A:C", None, 0)
@@ -472,7 +472,7 @@ def test_a_part_reads_no_more_than_its_own(many: tuple[Path, list[int]], keyer: 
     (cut,) = opened(keyer, [bgen], 2000)
     bgen.write_bytes(bytes(starts[150]) + bgen.read_bytes()[starts[150] :])  # what lies before is gone
     last = cut.parts[-1]
-    layout = Layout("GRCh37", 40, None, None, None)
+    layout = Layout("GRCh37", 40, None)
     found = [location for location, _ in last.records(layout)]
     assert found and int(found[-1].partition("+")[0]) == starts[-2]
 

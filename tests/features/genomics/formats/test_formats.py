@@ -21,7 +21,7 @@ from features.contract.settings import GenomicsSettings
 from features.genomics.formats.files import GenomeFile, open_files
 from features.genomics.info import choose, read_declared
 from features.genomics.ingestion.batch import sexes_of_files
-from features.genomics.ingestion.candidates import PLACE, Work, parse_part
+from features.genomics.ingestion.candidates import PLACE, Work, layout_of, parse_part
 from features.genomics.ingestion.roster import NOBODY, Columns
 from features.genomics.reference import open_reference
 from features.genomics.sexes import Sex
@@ -60,6 +60,7 @@ HEADER = """##fileformat=VCFv4.2
 ##FORMAT=<ID=GQ,Number=1,Type=Integer,Description="quality">
 """
 GENOMICS = GenomicsSettings(paths=["*"], build="GRCh38", gene_field="GENE", consequence_field="VC")
+UNNAMED = GenomicsSettings(paths=["*"], build="GRCh38")
 
 
 def run(*command: str | Path) -> None:
@@ -90,7 +91,8 @@ def rows(
     sexes = {"block": np.zeros(total if keep is None else len(keep), np.uint8)}
     reference = open_reference(Location.parse(str(genomics.reference))) if genomics.reference else None
     digest, info = file.header.digest, choose([file.header], genomics.info, {})
-    work = Work(file.parts, {digest: columns}, {digest: 0}, info, sexes, reference, None, genomics)
+    layout = layout_of(file.header, columns, genomics, info.get(digest, {}), reference, None)
+    work = Work(file.parts, {digest: columns}, {digest: 0}, {digest: layout}, sexes)
     batches = [of_kind for part in file.parts for of_kind in parse_part(work, part)]
     offsets = [offset for kind, batch in batches if kind == "variants" for offset in batch["offset"].to_pylist()]
     assert offsets == sorted(offsets)
@@ -308,6 +310,17 @@ def test_files_that_are_no_fileset_are_refused(wide: Path, keyer: PersonKeyer) -
         path.write_bytes(whole[path])
 
 
+def test_a_fam_with_more_samples_than_calls_is_told_of_where_the_rows_are_as_long(
+    write_vcf: Callable[..., Path], keyer: PersonKeyer, caplog: pytest.LogCaptureFixture
+) -> None:
+    files = fileset(write_vcf("few.vcf", *many(7, 120)))
+    opened(keyer, files)
+    assert not caplog.records
+    files[2].write_text(files[2].read_text() + "0 A-8 0 0 0 -9\n")
+    opened(keyer, files)
+    assert "the last sample has A1 twice in each of the first 120 variants" in caplog.text
+
+
 def test_files_of_other_samples_or_of_two_beds_are_refused(
     write_vcf: Callable[..., Path], keyer: PersonKeyer
 ) -> None:
@@ -318,6 +331,8 @@ def test_files_of_other_samples_or_of_two_beds_are_refused(
     for wrong, told in (
         (lines[1:], "more samples than its .fam"),
         (["#FID IID a b c d\n", *lines], "or a header"),
+        (["FID IID PAT MAT SEX PHENO\n", *lines], "or a header"),
+        ([], "no samples|is empty"),
     ):
         fam.write_text("".join(wrong))
         with pytest.raises(DataGateError, match=told):
@@ -386,7 +401,7 @@ def test_the_files_of_others_give_the_same_as_bcf(tmp_path: Path, keyer: PersonK
         pytest.skip(f"the VCF files of others are not at {archive}")
     shutil.unpack_archive(archive, tmp_path / "all")
     found = sorted(path for path in (tmp_path / "all").rglob("*") if re.search(r"[.]vcf([.]b?gz)?$", path.name))
-    compared, settings = 0, GENOMICS.model_copy(update={"measures": ["DP", "GQ", "AD"]})
+    compared, settings = 0, UNNAMED.model_copy(update={"measures": ["DP", "GQ", "AD"]})
     for number, path in enumerate(path for path in found if path.stat().st_size < 60_000):
         folder = tmp_path / str(number)
         folder.mkdir()

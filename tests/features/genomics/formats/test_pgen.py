@@ -18,7 +18,7 @@ from features.genomics.sexes import Sex
 from tests.command import SHARED
 from tests.features.genomics import imputed, pgens
 from tests.features.genomics.conftest import Ingest
-from tests.features.genomics.formats.test_formats import GENOMICS, many, opened, rows
+from tests.features.genomics.formats.test_formats import GENOMICS, UNNAMED, many, opened, rows
 from tests.features.genomics.imputed import NAMES
 from tests.features.genomics.test_dosages import by_id, plink2, report
 
@@ -175,7 +175,7 @@ def test_a_fileset_is_cut_by_its_variants(wide: Path, keyer: PersonKeyer, tmp_pa
     files = [tmp_path / f"a{suffix}" for suffix in (".pgen", form, ".psam")]
     (file,) = opened(keyer, files, 1 << 16)
     assert len(file.parts) > 3 and kinds(files) >= {0, 1}
-    layout, firsts = Layout("GRCh37", 17, None, None, None), list[str]()
+    layout, firsts = Layout("GRCh37", 17, None), list[str]()
     bed = (
         opened(keyer, [tmp_path / f"a{suffix}" for suffix in (".bed", ".bim", ".fam")])[0].parts[0].records(layout)
     )
@@ -200,7 +200,7 @@ def test_a_part_reads_no_more_than_its_own(tmp_path: Path, keyer: PersonKeyer) -
     at = start + 16 + 3 * (last.first - 1)
     data[start + 16 : at] = bytes(at - start - 16)  # what lies between is gone
     files[0].write_bytes(data)
-    found = [item for _, (item,) in last.records(Layout("GRCh38", samples, None, None, None))]
+    found = [item for _, (item,) in last.records(Layout("GRCh38", samples, None))]
     assert len(found) == last.number
     assert all(item.calls.codes.tolist() == [3, *codes[1:]] for item in found)
 
@@ -315,8 +315,10 @@ def test_names_and_sexes_are_those_of_the_psam(small: list[Path], keyer: PersonK
         ("#FID SEX\nB-0 1\n", "line 1: expected a header of #FID IID, or #IID"),
         ("#IID SEX SEX\nB-0 1 1\n", "line 1: expected a header of #FID IID, or #IID"),
         ("B-0 B-0\n", "line 1: expected a header of #FID IID, or #IID"),
-        ("#IID SEX\nB-0 1\nB-1\nB-2 1\n", "line 3: 1 columns, expected the 2 of its header"),
+        ("#IID SEX\nB-0 1\nB-1\nB-2 1\n", "line 3: 1 columns or a header; expected the 2 columns of its header"),
         ("#IID SEX\nB-0 1\nB-0 2\nB-2 1\n", "1 ids of its column IID come twice"),
+        ("FID IID PAT MAT SEX\nB-0 B-0 0 0 1\nB-1 B-1 0 0 1\n", "line 1: 5 columns or a header; expected"),
+        ("#IID SEX\n", "it has no samples"),
         ("", "it is empty"),
     ],
 )
@@ -324,6 +326,12 @@ def test_a_psam_that_is_none_is_refused(small: list[Path], keyer: PersonKeyer, t
     small[2].write_text(text)
     with pytest.raises(DataGateError, match=f"file {keyer.path_digest('a.psam')}.*{told}"):
         opened(keyer, small)
+
+
+def test_a_space_that_is_not_ascii_is_part_of_a_name(small: list[Path], keyer: PersonKeyer) -> None:
+    small[2].write_text("#IID\tSEX\nB\u00a00\t1\nB-1\t2\nB\u30002\t1\n", encoding="utf-8")
+    header = opened(keyer, small)[0].header
+    assert header.names == ["B\u00a00", "B-1", "B\u30002"] and header.sexes == [Sex.MALE, Sex.FEMALE, Sex.MALE]
 
 
 PVARS = [
@@ -339,14 +347,12 @@ PVARS = [
 @pytest.mark.parametrize("text", PVARS)
 def test_variants_are_those_of_the_pvar(small: list[Path], keyer: PersonKeyer, text: str) -> None:
     small[1].write_text(text, newline="")
-    found = rows(keyer, small)
+    found = rows(keyer, small, genomics=UNNAMED)
     assert [(row["variant_key"], row["rsid"], row["calls"]) for row in found] == [
         ("GRCh38:1:5:A:C", "v0", b"\x24"),
         ("GRCh38:1:6:A:G", None, b"\x09"),
     ]
-    offsets = [
-        place for place, _ in opened(keyer, small)[0].parts[0].records(Layout("GRCh38", 3, None, None, None))
-    ]
+    offsets = [place for place, _ in opened(keyer, small)[0].parts[0].records(Layout("GRCh38", 3, None))]
     lines = [text.encode()[int(at) : int(at) + int(size)] for at, size in (place.split("+") for place in offsets)]
     assert all(line.split()[0] == b"1" and line.strip() == line for line in lines)
 
@@ -395,6 +401,14 @@ def test_files_of_a_fileset_that_are_missing_are_told(small: list[Path], keyer: 
         opened(keyer, [*small, pgen.with_suffix("")])
 
 
+OF_ALLELES = """##INFO=<ID=DP,Number=1,Type=Integer,Description="d">
+##INFO=<ID=AF,Number=A,Type=Float,Description="f">
+##INFO=<ID=RR,Number=R,Type=Integer,Description="r">
+##INFO=<ID=VC,Number=A,Type=String,Description="c">
+##INFO=<ID=GENE,Number=.,Type=String,Description="g">
+"""
+
+
 @pytest.mark.parametrize("provisional", [0, 1, 2, 3])
 def test_the_reference_is_asked_where_ref_is_provisional(raw: Path, keyer: PersonKeyer, provisional: int) -> None:
     """As the top bits of the header's byte 12 tell, or, where these do not, PR in INFO."""
@@ -406,9 +420,12 @@ def test_the_reference_is_asked_where_ref_is_provisional(raw: Path, keyer: Perso
     files = pgens.write(raw, data, ["C", "C", "T", "C"], 4)
     if not provisional:
         lines = files[1].read_text().splitlines()
-        lines = [f"{line}\tDP=1;PR" if number != 1 else f"{line}\tPRX" for number, line in enumerate(lines)]
-        files[1].write_text("\n".join(lines).replace("ALT\tDP=1;PR", "ALT\tINFO") + "\n")
+        said = [f"DP=1;AF=0.9;RR=10,90;VC=v;GENE=g;{'PRX' if number == 1 else 'PR'}" for number in range(5)]
+        lines = [f"{line}\t{info}" for line, info in zip(lines, said, strict=True)]
+        files[1].write_text(OF_ALLELES + "\n".join(lines).replace(f"ALT\t{said[0]}", "ALT\tINFO") + "\n")
     settings = GENOMICS.model_copy(update={"reference": str(raw / "r.fa")})
+    if not provisional:
+        settings = settings.model_copy(update={"info": ["DP", "AF", "RR"]})
     found = {row["variant_key"]: row for row in rows(keyer, files, genomics=settings)}
     straight, turned = found["GRCh38:1:101:A:C"], found.get("GRCh38:1:102:C:A")
     assert straight["calls"] == bytes([0b11100100])
@@ -417,6 +434,9 @@ def test_the_reference_is_asked_where_ref_is_provisional(raw: Path, keyer: Perso
     if turned is not None:
         assert turned["calls"] == bytes([0b11000110])
         assert np.frombuffer(turned["dosages"], "<u2").tolist() == [31768, 16384, 0, 65535]
+    if turned is not None and not provisional:
+        assert turned["info"] == [("DP", [1.0]), ("RR", [90.0, 10.0])]
+        assert (turned["gene"], turned["consequence"]) == ("g", None)
     assert found[None]["rule"] == "reference"
 
 

@@ -12,9 +12,11 @@ import pytest
 
 from features.genomics.clean import Layout, RefusedLineError, Rule, Variant
 from features.genomics.formats.vcf_line import clean_line
+from features.genomics.info import Annotation, InfoField
 from features.genomics.normalise import normalise, trim
 
-LAYOUT = Layout(build="GRCh38", samples=4, keep=None, gene_field="GENE", consequence_field="VC")
+GENE, CONSEQUENCE = (Annotation(key, InfoField(".", "String")) for key in ("GENE", "VC"))
+LAYOUT = Layout(build="GRCh38", samples=4, keep=None, gene=GENE, consequence=CONSEQUENCE)
 
 
 def clean(record: str, layout: Layout = LAYOUT) -> list[Variant | Rule]:
@@ -38,7 +40,11 @@ def variants(record: str, layout: Layout = LAYOUT) -> list[Variant]:
         ("position", "1 ² . A C . PASS . GT 0/0 0/1 1/1 0/0"),
         ("allele", "1 100 . Q C . PASS . GT 0/0 0/1 1/1 0/0"),
         ("allele", "1 100 . A C,? . PASS . GT 0/0 0/1 1/1 0/0"),
+        ("position", "chr22 50818469 . A C . PASS . GT 0/0 0/1 1/1 0/0"),
+        ("position", "XY 2781480 . A C . PASS . GT 0/0 0/1 1/1 0/0"),
+        ("position", "chr25 88500000 . A C . PASS . GT 0/0 0/1 1/1 0/0"),
         ("allele", "1 100 . A A . PASS . GT 0/0 0/1 1/1 0/0"),
+        ("allele", "1 100 . A C,G,c . PASS . GT 0/0 0/1 1/1 0/0"),
         ("allele", "1 100 . A  . PASS . GT 0/0 0/1 1/1 0/0"),
         ("monomorphic", "1 100 . A . . PASS . GT 0/0 0/0 0/0 0/0"),
         ("genotype", "1 100 . A C . PASS . GT 0/0 0/2 1/1 0/0"),
@@ -113,7 +119,7 @@ def test_allele_numbers_of_two_digits_are_read() -> None:
 
 
 def test_only_kept_samples_count_but_a_bad_call_of_any_refuses_the_line() -> None:
-    layout = Layout("GRCh38", 4, np.array([3, 1]), None, None)
+    layout = Layout("GRCh38", 4, np.array([3, 1]))
     (variant,) = variants("1 100 . A C . PASS . GT 0/0 0/1 1/1 ./.", layout)
     assert variant.calls.codes.tolist() == [3, 1]
     with pytest.raises(RefusedLineError):
@@ -124,6 +130,45 @@ def test_annotations_are_first_values_and_filters_keep_their_reasons() -> None:
     (variant,) = variants("chr1 100 rs1;rs2 a c . q10;s50 DB;GENE=TP53,X;VC=. GT 0/0 0/1 1/1 ./.")
     assert (variant.key, variant.contig, variant.rsid) == ("GRCh38:1:100:A:C", "1", "rs1")
     assert (variant.filters, variant.gene, variant.consequence) == (["q10", "s50"], "TP53", None)
+
+
+@pytest.mark.parametrize(
+    ("number", "told", "found"),
+    [
+        ("A", "one,two", ["one", "two"]),
+        ("R", "none,one,two", ["one", "two"]),
+        (".", "one,two", ["one", "one"]),
+        ("A", ".", [None, None]),
+        ("A", ".,two", [None, "two"]),
+    ],
+)
+def test_an_alt_has_the_annotation_that_is_declared_as_its_own(
+    number: str, told: str, found: list[str | None]
+) -> None:
+    layout = replace(LAYOUT, consequence=Annotation("VC", InfoField(number, "String")))
+    record = f"1 100 . A C,G . PASS VC={told} GT 0/0 0/1 1/1 ./."
+    assert [variant.consequence for variant in variants(record, layout)] == found
+
+
+def test_an_annotation_of_more_alts_than_there_are_refuses_the_line() -> None:
+    layout = replace(LAYOUT, gene=Annotation("GENE", InfoField("A", "String")))
+    with pytest.raises(RefusedLineError) as refusal:
+        clean("1 100 . A C . PASS GENE=TP53,X GT 0/0 0/1 1/1 ./.", layout)
+    assert refusal.value.rule == "info"
+
+
+def test_an_older_mitochondrion_is_not_the_builds() -> None:
+    layout = replace(LAYOUT, older_mt=True)
+    assert len(variants("chrX 100 . A C . PASS . GT 0/0 0/1 1/1 ./.", layout)) == 1
+    with pytest.raises(RefusedLineError) as refusal:
+        clean("chrM 100 . A C . PASS . GT 0/0 0/1 1/1 ./.", layout)
+    assert refusal.value.rule == "mitochondrion"
+
+
+@pytest.mark.parametrize("name", ["XY", "25", "chrPAR1"])
+def test_where_x_and_y_pair_is_no_matter_of_spelling(name: str) -> None:
+    (variant,) = variants(f"{name} 2781479 . A C . PASS . GT 0/0 0/1 1/1 ./.")
+    assert variant.key == "GRCh38:X:2781479:A:C"
 
 
 @pytest.mark.parametrize("passed", ["PASS", "."])

@@ -436,6 +436,39 @@ def test_who_is_not_called_at_a_place_is_not_taken_for_reference_there(raw: Path
     assert variants.loc["GRCh38:1:300:A:T", ["n_hom_ref", "n_missing"]].tolist() == [2, 0]
 
 
+def test_who_is_not_called_in_a_deletion_is_not_taken_for_reference_of_its_bases(
+    raw: Path, new_lake: NewLake
+) -> None:
+    """Of a site's ALTs one may lie further right, when it is as short as it can be."""
+    write_vcf, lake = writer(raw), new_lake()
+    write_vcf("a.vcf", BATCH_A[:1], ["1 300 . CAA C,CAG . . . GT 1/2", "1 400 . C T . . . GT 0/1"])
+    people = BATCH_B[:2]
+    write_vcf("b.vcf", people, ["1 300 . CAA C . . . GT 0/1 ./.", "1 401 . A T . . . GT 0/1 ./."])
+    joint = PLAIN.model_copy(update={"jointly_called": ["*"]})
+    variants = lake.tables(lake.ingest(joint))["variants"].set_index("variant_key")
+    assert variants.loc["GRCh38:1:302:A:G", ["n_hom_ref", "n_missing"]].tolist() == [0, 2]
+    assert variants.loc["GRCh38:1:400:C:T", ["n_hom_ref", "n_missing"]].tolist() == [2, 0]
+
+
+@pytest.mark.parametrize(
+    ("alt", "calls", "refused"), [("*", "0/1 ./.", 1), ("*", "0/1 0/0", 0), ("*,T", "1/2 ./.", 0)]
+)
+def test_a_line_of_symbolic_alts_tells_who_is_not_called_there(
+    raw: Path, new_lake: NewLake, alt: str, calls: str, refused: int
+) -> None:
+    write_vcf = writer(raw)
+    write_vcf("a.vcf", BATCH_A[:1], ["1 100 . A G . . . GT 0/1"])
+    write_vcf("b.vcf", BATCH_B[:2], [f"1 100 . A {alt} . . . GT {calls}", "1 500 . A G . . . GT 0/1 0/0"])
+    joint = PLAIN.model_copy(update={"jointly_called": ["*"]})
+    if refused:
+        with pytest.raises(DataGateError, match=r"symbolic_uncalled 1\), and genomics.jointly_called would make"):
+            new_lake().ingest(joint)
+    else:
+        lake = new_lake()
+        variants = lake.tables(lake.ingest(joint))["variants"].set_index("variant_key")
+        assert variants.loc["GRCh38:1:100:A:G", "n_missing"] == (2 if "./." in calls else 0)
+
+
 def test_dosages_of_earlier_files_count(raw: Path, new_lake: NewLake) -> None:
     write_vcf, lake = writer(raw), new_lake()
     dosed = PLAIN.model_copy(update={"dosages": "DS"})

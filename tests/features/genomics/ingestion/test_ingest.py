@@ -239,6 +239,32 @@ def test_a_file_of_another_build_is_refused(write_vcf: Callable[..., Path], inge
             ingest(GenomicsSettings(paths=["*.vcf"], build="GRCh37"))
 
 
+def test_a_file_of_a_build_that_none_may_be_is_refused(write_vcf: Callable[..., Path], ingest: Ingest) -> None:
+    vcf = write_vcf("a.vcf", ["A-1"], ["1 10 . A C . . . GT 0/1"])
+    vcf.write_text(vcf.read_text().replace("<ID=chr1,length=1000000", "<ID=chr1,length=248387328"))
+    with pytest.raises(DataGateError, match=r"lengths of T2T-CHM13, and genomics.build is GRCh38"):
+        ingest(GenomicsSettings(paths=["*.vcf"], build="GRCh38"))
+
+
+def test_the_mitochondrion_of_hg19_is_quarantined(write_vcf: Callable[..., Path], ingest: Ingest) -> None:
+    vcf = write_vcf("a.vcf", ["A-1"], ["1 10 . A C . . . GT 0/1", "chrM 10 . A C . . . GT 1"])
+    genomics = GenomicsSettings(paths=["*.vcf"], build="GRCh37")
+    assert len(ingest(genomics)[1]["variants"]) == 2
+    vcf.write_text(vcf.read_text().replace("<ID=MT,length=1000000", "<ID=chrM,length=16571"))
+    tables = ingest(genomics)[1]
+    assert tables["quarantine/ingest_genomics"]["rule"].tolist() == ["mitochondrion"]
+    assert tables["variants"]["contig"].tolist() == ["1"]
+
+
+@pytest.mark.parametrize("setting", ["gene_field", "consequence_field"])
+def test_an_annotation_that_no_header_declares_is_refused(
+    setting: str, write_vcf: Callable[..., Path], ingest: Ingest
+) -> None:
+    write_vcf("a.vcf", ["A-1"], ["1 10 . A C . . GENE=G GT 0/1"])
+    with pytest.raises(DataGateError, match=rf"its header declares no INFO GENES, which genomics.{setting} names"):
+        ingest(GenomicsSettings(paths=["*.vcf"], build="GRCh38", **{setting: "GENES"}))
+
+
 def test_a_last_line_without_an_end_is_told_of(
     write_vcf: Callable[..., Path], ingest: Ingest, caplog: pytest.LogCaptureFixture
 ) -> None:

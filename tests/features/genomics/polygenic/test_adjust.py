@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+import pytest
 from pyspark.sql import SparkSession
 from sklearn.linear_model import GammaRegressor, LinearRegression
 
@@ -26,7 +27,22 @@ def test_coefficients_are_those_of_scikit_learn() -> None:
     squares = (totals - linear.predict(components)) ** 2
     # Its own stopping rule, at the same likelihood, leaves so much.
     gamma = GammaRegressor(alpha=0, solver="newton-cholesky", max_iter=1000, tol=1e-10).fit(components, squares)
-    np.testing.assert_allclose(found[1], [gamma.intercept_, *gamma.coef_], rtol=1e-5)
+    np.testing.assert_allclose(found[1], [gamma.intercept_ + np.log(900 / 897), *gamma.coef_], rtol=1e-5)
+
+
+@pytest.mark.parametrize(("number", "components"), [(50, 10), (110, 50), (300, 10)])
+def test_few_people_of_reference_do_not_spread_those_who_are_compared(number: int, components: int) -> None:
+    """A score that goes with no component: in new people z is of standard deviation 1, but for what chance moved
+    the mean, which is k of n."""
+    rng = np.random.default_rng(1)
+    found = []
+    for _ in range(30):
+        known = fit(rng.normal(size=(number, components)), rng.normal(size=number))
+        assert known is not None
+        others = np.column_stack([np.ones(200), rng.normal(size=(200, components))])
+        found.append((rng.normal(size=200) - others @ known[0]) / np.exp(others @ known[1] / 2))
+    expected = np.sqrt(1 + (components + 1) / (number - components - 2))
+    assert np.std(found) == pytest.approx(expected, rel=0.1)
 
 
 def test_nothing_is_fitted_to_a_score_that_does_not_vary_or_to_too_few() -> None:
@@ -66,5 +82,7 @@ def test_mean_and_spread_are_the_same_in_every_population(spark: SparkSession) -
     squares = (totals[:1200] - design @ mean) ** 2
     gamma = GammaRegressor(alpha=0, solver="newton-cholesky", max_iter=1000, tol=1e-10)
     gamma.fit(components[:1200], squares)
-    expected = (totals[:1499] - mean[0] - components[:1499] @ mean[1:]) / np.sqrt(gamma.predict(components[:1499]))
+    expected = (totals[:1499] - mean[0] - components[:1499] @ mean[1:]) / np.sqrt(
+        gamma.predict(components[:1499]) * 1200 / 1197
+    )
     np.testing.assert_allclose(z[:1499], expected, rtol=1e-4)

@@ -16,6 +16,7 @@ from pyspark.sql import SparkSession
 from features.contract.errors import DataGateError
 from features.contract.paths import Location
 from features.contract.persons import PersonKeyer
+from features.contract.runs import Runs
 from features.contract.settings import (
     GenomicsSettings,
     IdentitySettings,
@@ -24,12 +25,12 @@ from features.contract.settings import (
     SampleSexes,
     Settings,
 )
-from features.genomics.polygenic.scores import score_genomes
+from features.genomics.polygenic.scores import check_scores_current, score_genomes
 from features.genomics.quality_control import JUDGED, control_quality
 from features.lake import Written
 from tests.features.genomics import imputed
 from tests.features.genomics.chains import Drawn, plain
-from tests.features.genomics.conftest import Ingest, WriteVcf
+from tests.features.genomics.conftest import Ingest, WriteVcf, made_of
 from tests.features.genomics.polygenic.catalog import CATALOG, stored
 
 GENOMICS = GenomicsSettings(
@@ -299,7 +300,7 @@ def test_a_repeat_with_a_gain_and_a_loss_is_not_guessed_at(
 
 @pytest.mark.usefixtures("write_sexes")
 def test_blocks_of_samples_and_variants_that_one_lacks_are_scored_as_one_table(
-    score: Score, write_vcf: WriteVcf, write_score: Callable[..., None]
+    score: Score, write_vcf: WriteVcf, write_score: Callable[..., None], caplog: pytest.LogCaptureFixture
 ) -> None:
     rng = np.random.default_rng(8)
     records = simulated(rng)
@@ -316,6 +317,10 @@ def test_blocks_of_samples_and_variants_that_one_lacks_are_scored_as_one_table(
     np.testing.assert_allclose(
         totals["s"], by_hand(missing, effects, np.outer(weights, (0, 1, 2))), rtol=1e-9, atol=1e-11
     )
+    assert "these count as average" not in caplog.text
+    write_vcf("b.vcf", NAMES[20:], [" ".join(row[:9] + row[29:]) for row in rows[: len(rows) // 3]])
+    score()
+    assert "the 20 people of 1 batches have no calls at more than 50% of the" in caplog.text
 
 
 ScoreAfterControl = Callable[[QualitySettings], Written]
@@ -497,6 +502,22 @@ def test_sums_of_lifted_lines_are_those_of_the_same_lines_written_in_the_studys_
     assert counts["lifted"]["lines"] == sum(counts["lifted"]["match_types"].values()) == len(other) + len(UNLIFTED)
     assert counts["lifted"]["match_types"]["lift_no_chain"] == 2
     assert counts["lifted"]["overlap"] == round(11 / 18, 4)  # what cannot be lifted counts as not matched
+
+
+def test_scores_of_other_genomes_limits_or_settings_are_refused() -> None:
+    wanted = PolygenicSettings(paths=["*.txt"])
+    genomics = GenomicsSettings(paths=["*"], build="GRCh38", scores=wanted)
+
+    def runs(read: dict[str, int], settings: PolygenicSettings) -> Runs:
+        counts: dict[str, object] = {"settings": settings.model_dump_json()}
+        return made_of("score_genomes", read, ("polygenic_scores", "score_matches"), counts)
+
+    now = dict.fromkeys(("variants", "genotypes", "samples"), 1)
+    check_scores_current(runs(now, wanted), genomics)
+    with pytest.raises(DataGateError, match="before the genomes were last ingested or judged; run score_genomes"):
+        check_scores_current(runs(now | {"variants": 0}, wanted), genomics)
+    with pytest.raises(DataGateError, match="by other settings; run score_genomes first"):
+        check_scores_current(runs(now, PolygenicSettings(paths=["*.txt"], minimum_overlap=0.5)), genomics)
 
 
 @pytest.mark.usefixtures("write_sexes")

@@ -23,6 +23,7 @@ from features.contract.settings import (
     GenomicsSettings,
     IdentitySettings,
     PopulationLabels,
+    RelativesSettings,
     Settings,
 )
 from features.genomics.ingestion.ingest import ingest_genomics
@@ -362,6 +363,24 @@ def test_ancestry_of_other_genomes_or_axes_is_refused() -> None:
         check_current(runs(now | {"genotypes": 0}, same), genomics)
     with pytest.raises(DataGateError, match="by other settings; run infer_ancestry first"):
         check_current(runs(now, _in_words(genomics, AncestrySettings(components=11))), genomics)
+
+
+def test_ancestry_of_other_families_is_refused() -> None:
+    """Of relatives one alone is among those whom everyone is compared with."""
+    genomics = GenomicsSettings(
+        paths=["*"], build="GRCh38", ancestry=AncestrySettings(), relatives=RelativesSettings()
+    )
+    read = dict.fromkeys(("variants", "genotypes", "samples"), 1)
+    related = made_of("relate_genomes", read, ("families", "kinship"), {}).rows
+    of = {"of": _in_words(genomics, AncestrySettings())}
+
+    def runs(families: int) -> Runs:
+        placed = made_of("infer_ancestry", read | {"families": families}, ("ancestry",), of).rows[-1]
+        return Runs((*related, placed))
+
+    check_current(runs(0), genomics)
+    with pytest.raises(DataGateError, match="run infer_ancestry first"):
+        check_current(runs(1), genomics)
 
 
 def test_without_its_section_the_job_has_nothing_to_do(

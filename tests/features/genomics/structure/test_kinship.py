@@ -137,6 +137,7 @@ def test_pairs_counts_and_kinship_are_those_of_plink2(
     assert found.loc[tuple(sorted((keys[NAMES[PARENT]], keys[NAMES[CHILD]]))), "relation"] == "first_degree"
     assert keys["A-3"] not in set(both["person_key_1"]) | set(both["person_key_2"])  # hardly called
     assert (written.counts["people"], written.counts["not_compared"]) == (len(NAMES), 1)
+    assert written.counts["pairs_not_compared"] == len(NAMES) - 1 and "is not known" not in caplog.text
 
     families = tables["families"].set_index("person_key")
     assert set(families.index) == set(both["person_key_1"]) | set(both["person_key_2"])
@@ -151,6 +152,19 @@ def test_pairs_counts_and_kinship_are_those_of_plink2(
     assert 0.99 * plinks <= written.counts["unrelated"] <= len(NAMES) - 1  # type: ignore[operator]
     assert written.counts["pairs"]["duplicate"] == 1  # type: ignore[index]
     assert "1 pairs of people have one genome" in caplog.text and "the largest family has" in caplog.text
+
+
+def test_pairs_that_share_too_few_calls_are_counted_and_told_of(
+    relate: Relate, write_vcf: WriteVcf, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each of the 20 people has enough; those of one file and those of the other have 40 variants in common."""
+    lines = records(simulated()[:, BIG - 20 : BIG])
+    fields = [line.split(" ") for line in lines]
+    write_vcf("a.vcf", NAMES[:10], [" ".join(line[:19]) for line in fields[:130]])
+    write_vcf("b.vcf", NAMES[10:20], [" ".join([*line[:9], *line[19:]]) for line in fields[90:]])
+    written, _ = relate(RelativesSettings(minimum_variants=60, minimum_kinship=0.3), quality=None)
+    assert (written.counts["not_compared"], written.counts["pairs_not_compared"]) == (0, 100)
+    assert "100 pairs of people have enough calls each and too few in both" in caplog.text
 
 
 def test_of_many_variants_about_as_many_as_wanted_are_taken(relate: Relate, write_vcf: WriteVcf) -> None:
