@@ -81,6 +81,9 @@ def refused_as(rule: Rule) -> Iterator[None]:
         raise RefusedLineError(rule) from None
 
 
+_NO_FIELDS: Fields = {}
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
     """How to read the lines of a file: its number of sample columns, which of them are kept (None: all),
@@ -106,6 +109,8 @@ class Layout:
     @property
     def annotations(self) -> Fields:
         """The fields of gene and consequence."""
+        if self.gene is None and self.consequence is None:
+            return _NO_FIELDS
         return {own.key: own.field for own in (self.gene, self.consequence) if own}
 
     @property
@@ -176,12 +181,18 @@ def check_site(site: Site, layout: Layout) -> None:
     _check_place(site, contig, layout)
     if not site.alts:
         raise RefusedLineError(Rule.MONOMORPHIC)
-    ref, sequences = site.ref.upper(), [allele for allele in site.alts if _is_sequence(allele)]
-    sound = all(allele in sequences or _NO_SEQUENCE.fullmatch(allele) for allele in site.alts)
-    if not sound or not _is_sequence(ref) or len({ref, *sequences}) <= len(sequences):
+    ref, alts = site.ref.upper(), site.alts
+    sound = all(_is_sequence(allele) or _NO_SEQUENCE.fullmatch(allele) for allele in alts)
+    if not sound or not _is_sequence(ref) or ref in alts or (len(alts) > 1 and _has_twins(alts)):
         raise RefusedLineError(Rule.ALLELE)
-    if layout.reference and sequences and not layout.reference.agrees(contig, site.position, ref):
+    reference = layout.reference
+    if reference and any(map(_is_sequence, alts)) and not reference.agrees(contig, site.position, ref):
         raise RefusedLineError(Rule.REFERENCE)
+
+
+def _has_twins(alts: Sequence[str]) -> bool:
+    sequences = list(filter(_is_sequence, alts))
+    return len(set(sequences)) < len(sequences)
 
 
 def _check_place(site: Site, contig: str, layout: Layout) -> None:
@@ -211,13 +222,14 @@ def _is_sequence(allele: str) -> bool:
 
 def biallelic(site: Site, calls: Sequence[Calls], layout: Layout) -> list[Variant | Rule]:
     """One item per ALT: the variant with its calls, or SYMBOLIC, or SYMBOLIC_UNCALLED where all are."""
-    are_sequences = [_is_sequence(alt) for alt in site.alts]
-    told = any(are_sequences) or not any((own.codes == MISSING).any() for own in calls)
-    refused = Rule.SYMBOLIC if told else Rule.SYMBOLIC_UNCALLED
-    return [
-        _variant(site, alt, own, layout) if is_sequence else refused
-        for alt, (own, is_sequence) in enumerate(zip(calls, are_sequences, strict=True), start=1)
+    found = [
+        _variant(site, alt, own, layout) if _is_sequence(site.alts[alt - 1]) else Rule.SYMBOLIC
+        for alt, own in enumerate(calls, start=1)
     ]
+    if found[0] is Rule.SYMBOLIC and all(item is Rule.SYMBOLIC for item in found):
+        uncalled = any((own.codes == MISSING).any() for own in calls)
+        return [Rule.SYMBOLIC_UNCALLED] * len(found) if uncalled else found
+    return found
 
 
 def _variant(site: Site, alt: int, calls: Calls, layout: Layout) -> Variant:
@@ -225,8 +237,8 @@ def _variant(site: Site, alt: int, calls: Calls, layout: Layout) -> Variant:
     key, contig, position, ref, own = normalise(
         layout.build, site.chrom, site.position, site.ref, allele, layout.reference
     )
-    named, consequence = (_annotated(site, annotation, alt) for annotation in (layout.gene, layout.consequence))
-    gene = layout.genes.at(contig, position, len(ref)) if layout.genes else named
+    gene = layout.genes.at(contig, position, len(ref)) if layout.genes else _annotated(site, layout.gene, alt)
+    consequence = _annotated(site, layout.consequence, alt)
     return Variant(key, contig, position, ref, own, site.rsid, site.filters, gene, consequence, info, calls)
 
 
