@@ -110,17 +110,16 @@ def _check(found: DataFrame, people: int) -> int:
 
 def _count_apart(found: DataFrame, people: int, alone: int) -> int:
     """How many pairs have too few calls in both; told of where that is not for the few calls of one."""
-    blocks = found.filter("n_not_compared > 0").groupBy("sample_block_1", "sample_block_2")
-    rows = blocks.agg(sf.sum("n_not_compared").alias("pairs")).orderBy(sf.desc("pairs")).collect()
-    pairs = sum(int(row["pairs"]) for row in rows)
+    most = sf.max_by(sf.struct("sample_block_1", "sample_block_2"), "n_not_compared")
+    pairs, blocks = found.agg(sf.coalesce(sf.sum("n_not_compared"), sf.lit(0)), most).collect()[0]
     others = pairs - (alone * people - alone * (alone + 1) // 2)
     if others > 0:
         log.warning(
-            "%s pairs of people have enough calls each and too few in both (minimum_variants), most of blocks %s "
+            "%s pairs of people have enough calls each and too few in both (minimum_variants), as of blocks %s "
             "and %s: whether they are relatives, or one person, is not known",
-            *(f"{others:,}", rows[0]["sample_block_1"], rows[0]["sample_block_2"]),
+            *(f"{others:,}", *blocks),
         )
-    return pairs
+    return int(pairs)
 
 
 def _alone() -> Column:
