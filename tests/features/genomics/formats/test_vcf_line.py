@@ -157,6 +157,18 @@ def test_an_annotation_of_more_alts_than_there_are_refuses_the_line() -> None:
     assert refusal.value.rule == "info"
 
 
+@pytest.mark.parametrize(("told", "sound"), [("1.05,0.95", True), ("1.1,1.09", True), ("1.9,1.9", False)])
+def test_dosages_of_all_alts_are_no_more_than_the_copies_but_for_rounding(told: str, sound: bool) -> None:
+    layout = replace(LAYOUT, dosages="DS")
+    record = f"1 100 . A C,G . PASS . GT:DS 0/0:0,0 1/2:{told} 0/1:1,0 0/0:0,0"
+    if sound:
+        assert len(variants(record, layout)) == 2
+    else:
+        with pytest.raises(RefusedLineError) as refusal:
+            clean(record, layout)
+        assert refusal.value.rule == "dosage"
+
+
 def test_an_older_mitochondrion_is_not_the_builds() -> None:
     layout = replace(LAYOUT, older_mt=True)
     assert len(variants("chrX 100 . A C . PASS . GT 0/0 0/1 1/1 ./.", layout)) == 1

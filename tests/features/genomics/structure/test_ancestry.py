@@ -27,7 +27,16 @@ from features.contract.settings import (
     Settings,
 )
 from features.genomics.ingestion.ingest import ingest_genomics
-from features.genomics.structure.ancestry import Genomes, _in_words, _reference, check_current, infer_ancestry
+from features.genomics.structure.ancestry import (
+    Genomes,
+    _in_words,
+    _kept,
+    _limits,
+    _names,
+    _reference,
+    check_current,
+    infer_ancestry,
+)
 from features.lake import Written
 from tests.command import SHARED
 from tests.features.genomics.conftest import made_of, writer
@@ -363,6 +372,19 @@ def test_ancestry_of_other_genomes_or_axes_is_refused() -> None:
         check_current(runs(now | {"genotypes": 0}, same), genomics)
     with pytest.raises(DataGateError, match="by other settings; run infer_ancestry first"):
         check_current(runs(now, _in_words(genomics, AncestrySettings(components=11))), genomics)
+
+
+def test_axes_are_made_anew_where_people_have_other_names(keyer: PersonKeyer) -> None:
+    """The halves of a panel are by a hash of the key: under another those of the axes would be on both sides."""
+    wanted = AncestrySettings()
+    genomics = GenomicsSettings(paths=["*"], build="GRCh38", ancestry=wanted)
+    described = {"names": _names(keyer), "limits": _limits(genomics), "people": 9, "variants": 9}
+    counts: dict[str, object] = {"of": _in_words(genomics, wanted), "axes": described}
+    runs = made_of("infer_ancestry", {}, ("axes", "ancestry"), counts)
+    assert _kept(runs, genomics, wanted, keyer) == described
+    others = IdentitySettings(namespace="others"), keyer.identity
+    assert _kept(runs, genomics, wanted, PersonKeyer(keyer.key, others[0])) is None
+    assert _kept(runs, genomics, wanted, PersonKeyer(bytes(32), others[1])) is None
 
 
 def test_ancestry_of_other_families_is_refused() -> None:
