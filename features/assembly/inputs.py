@@ -8,7 +8,7 @@ from features.contract.errors import ConfigError
 from features.contract.paths import Location
 from features.contract.runs import Runs
 from features.contract.settings import Settings, TaskSettings
-from features.genomics.polygenic.scores import check_scores_current as check_scores
+from features.genomics.polygenic.scores import check_current as check_scores
 from features.genomics.quality_control import check_current
 from features.genomics.structure.ancestry import check_current as check_ancestry
 from features.genomics.structure.relatives import check_current as check_relatives
@@ -43,9 +43,8 @@ def read_inputs(spark: SparkSession, lake: Location, runs: Runs, settings: Setti
     if settings.genomics and (task.features.genomics or task.outcome.genes):
         check_current(runs, settings.genomics)
         tables |= settings.genomics.usable | {EVERY_VARIANT: "variants"}
-    if task.features.genomics and task.features.genomics.scores:
-        if settings.genomics:
-            check_scores(runs, settings.genomics)
+    if settings.genomics and task.features.genomics and task.features.genomics.scores:
+        check_scores(runs, settings.genomics)
         tables |= {table: table for table in SCORES}
     if settings.genomics and task.features.genomics and task.features.genomics.own_score:
         tables[EVERY_SAMPLE] = "samples"

@@ -92,13 +92,17 @@ def region(build: str, contig: str, position: int) -> Region:
 
 def builds_of(lengths: Mapping[str, int]) -> set[str]:
     """Of which builds contigs of these lengths are. MT tells of none, and no other is as long in two builds."""
-    own = {(harmonise(name), length) for name, length in lengths.items()}
+    own = _harmonised(lengths)
     return {build for build, known in LENGTHS.items() if own & (known.items() - {("MT", known["MT"])})}
 
 
 def has_older_mt(lengths: Mapping[str, int]) -> bool:
     """Whether MT is as long as that of NCBI36, most of whose bases have other positions."""
-    return ("MT", LENGTHS["NCBI36"]["MT"]) in {(harmonise(name), length) for name, length in lengths.items()}
+    return ("MT", LENGTHS["NCBI36"]["MT"]) in _harmonised(lengths)
+
+
+def _harmonised(lengths: Mapping[str, int]) -> set[tuple[str, int]]:
+    return {(harmonise(name), length) for name, length in lengths.items()}
 
 
 def region_of(build: str) -> Column:

@@ -7,7 +7,7 @@ splits them, and all values of any other key.
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from features.contract.errors import DataGateError
 from features.genomics.formats.header import Header, described
@@ -105,14 +105,7 @@ def choose(headers: Iterable[Header], keys: Sequence[str], known: Mapping[str, s
     for header in headers:
         if header.info is None or not keys:
             continue
-        declared = read_declared(header.info)
-        missing = [key for key in keys if key not in declared]
-        if missing:
-            raise DataGateError(
-                f"file {header.digest}: its header declares no INFO {', '.join(missing)}, which genomics.info "
-                "names; correct either, or leave the key out"
-            )
-        found[header.digest] = fields = {key: declared[key] for key in keys}
+        found[header.digest] = fields = _declared(header, keys, "genomics.info")
         for key, field in fields.items():
             if field.type not in (_FLAG, *_TEXTS, *_NUMBERS):
                 raise DataGateError(
@@ -139,13 +132,19 @@ def annotation(header: Header, key: str | None, setting: str) -> Annotation | No
     nothing would tell that the variants have none."""
     if key is None or header.info is None or not header.names:
         return None
-    declared = read_declared(header.info)
-    if key not in declared:
+    return Annotation(key, replace(_declared(header, [key], setting)[key], type="String"))
+
+
+def _declared(header: Header, keys: Sequence[str], setting: str) -> dict[str, InfoField]:
+    """The fields of these keys, which this setting names. DataGateError for one that is not declared."""
+    declared = read_declared(header.info or ())
+    missing = [key for key in keys if key not in declared]
+    if missing:
         raise DataGateError(
-            f"file {header.digest}: its header declares no INFO {key}, which {setting} names; correct either "
-            "(bcftools annotate adds a line to a header), or leave the key out"
+            f"file {header.digest}: its header declares no INFO {', '.join(missing)}, which {setting} names; "
+            "correct either (bcftools annotate adds a line to a header), or leave the key out"
         )
-    return Annotation(key, InfoField(declared[key].number, "String"))
+    return {key: declared[key] for key in keys}
 
 
 def kinds(chosen: Mapping[str, Fields]) -> dict[str, str]:

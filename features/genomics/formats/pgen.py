@@ -20,7 +20,6 @@ from features.genomics.clean import (
     Record,
     RefusedLineError,
     Rule,
-    Site,
     Variant,
     biallelic,
     check_site,
@@ -128,8 +127,12 @@ def _clean(
     provisional = "PR" in info.split(";") if record.provisional is None else record.provisional
     turns = provisional and is_turned(site, layout)
     if turns:
-        told = turned_info(site.annotations, layout.annotations), turned_info(site.info, layout.info)
-        site = Site(site.chrom, site.position, site.alts[0], [site.ref.upper()], site.rsid, site.filters, *told)
+        site = site._replace(
+            ref=site.alts[0],
+            alts=[site.ref.upper()],
+            annotations=turned_info(site.annotations, layout.annotations),
+            info=turned_info(site.info, layout.info),
+        )
     check_site(site, layout)
     if alts > _MOST_ALTS:
         raise RefusedLineError(Rule.ALLELE)

@@ -34,12 +34,13 @@ def with_adjusted(totals: DataFrame, ancestry: DataFrame) -> DataFrame:
     placed = ancestry.filter(sf.col("components").isNotNull()).select("person_key", "reference", "components")
     joined = totals.join(placed, "person_key", "left")
     reference = placed.filter("reference")
-    number, components = reference.agg(sf.count("*"), sf.max(sf.size("components"))).collect()[0]
-    if number < FEWEST_A_COEFFICIENT * ((components or 0) + 1):
+    most = sf.coalesce(sf.max(sf.size("components")), sf.lit(0))
+    number, components = reference.agg(sf.count("*"), most).collect()[0]
+    if number < FEWEST_A_COEFFICIENT * (components + 1):
         log.warning(
             "adjusted_z: %d people of reference are few for %d components, so that spread is taken to be the same "
             "along all; more people, or fewer genomics.ancestry.components, tell more",
-            *(number, components or 0),
+            *(number, components),
         )
     some = drawn(reference, number, MOST_REFERENCE, "adjusted_z", "person_key")
     fitted = totals.join(some, "person_key").groupBy("score").applyInPandas(_fitted, _FITTED)

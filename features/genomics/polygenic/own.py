@@ -69,7 +69,7 @@ class OwnScores:
         """Of the weights, to six digits: sums of floats may differ behind them."""
         columns = (self.weights[name].to_pylist() for name in ("fit", "variant_key", "effect_allele", "weight"))
         rows = sorted((*names, f"{weight:.6g}") for *names, weight in zip(*columns, strict=True))
-        return str(hashlib.sha256(repr(rows).encode()).hexdigest())
+        return hashlib.sha256(repr(rows).encode()).hexdigest()
 
     def to_bytes(self) -> bytes:
         """The weights as a Parquet file."""

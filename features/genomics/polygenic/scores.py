@@ -28,7 +28,7 @@ from features.genomics.polygenic.scoring_file import ScoringFile, open_scoring_f
 from features.genomics.polygenic.scoring_lines import WRONG
 from features.genomics.polygenic.sums import sum_means, sum_scores
 from features.genomics.polygenic.weigh import BEND, ENTRY, WEIGHED
-from features.genomics.quality_control import check_current
+from features.genomics.quality_control import check_current as check_quality
 from features.genomics.sealed import unsealed
 from features.genomics.sexes import Sex, Sexes
 from features.genomics.structure.ancestry import check_current as check_ancestry
@@ -90,7 +90,7 @@ def score_genomes(
     when no score had enough variants.
     """
     genomics, wanted = _sections(settings)
-    check_current(runs, genomics)
+    check_quality(runs, genomics)
     check_ancestry(runs, genomics)
     variants, genotypes, samples = (
         read_table(spark, lake, runs, name) for name in ("variants", "genotypes", "samples")
@@ -132,11 +132,11 @@ def score_genomes(
     return Written(tables, said | known)
 
 
-def check_scores_current(runs: Runs, genomics: GenomicsSettings) -> None:
+def check_current(runs: Runs, genomics: GenomicsSettings) -> None:
     """DataGateError where scores were made before the genomes were last ingested, judged or placed, or by other
     settings than these."""
     if genomics.scores:
-        check_current(runs, genomics)
+        check_quality(runs, genomics)
         check_ancestry(runs, genomics)
         of = {*genomics.usable.values(), "variants", "samples", *([ANCESTRY.path] if genomics.ancestry else [])}
         check_made(runs, POLYGENIC_SCORES.path, of, ("settings", _in_words(genomics.scores)), SECTION)
@@ -148,7 +148,7 @@ def _in_words(wanted: PolygenicSettings) -> str:
 
 def _sections(settings: Settings) -> tuple[GenomicsSettings, PolygenicSettings]:
     if settings.genomics is None or settings.genomics.scores is None:
-        raise ConfigError("genomics.scores: the configuration has no such section; add it, or leave this job out")
+        raise ConfigError(f"{SECTION}: the configuration has no such section; add it, or leave this job out")
     return settings.genomics, settings.genomics.scores
 
 
@@ -211,7 +211,7 @@ def _enough(overlaps: dict[str, Overlap], minimum: float) -> list[str]:
         )
     if not chosen:
         raise DataGateError(
-            f"genomics.scores: of no score {minimum:.0%} of the lines were matched; the warnings above say "
+            f"{SECTION}: of no score {minimum:.0%} of the lines were matched; the warnings above say "
             "what became of the others. Is build right, were the genotypes imputed, or are most lines ambiguous "
             "(genomics.scores.keep_ambiguous)? genomics.scores.minimum_overlap sets the share"
         )

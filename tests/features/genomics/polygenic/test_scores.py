@@ -25,7 +25,7 @@ from features.contract.settings import (
     SampleSexes,
     Settings,
 )
-from features.genomics.polygenic.scores import check_scores_current, score_genomes
+from features.genomics.polygenic.scores import check_current, score_genomes
 from features.genomics.quality_control import JUDGED, control_quality
 from features.lake import Written
 from tests.features.genomics import imputed
@@ -513,11 +513,11 @@ def test_scores_of_other_genomes_limits_or_settings_are_refused() -> None:
         return made_of("score_genomes", read, ("polygenic_scores", "score_matches"), counts)
 
     now = dict.fromkeys(("variants", "genotypes", "samples"), 1)
-    check_scores_current(runs(now, wanted), genomics)
+    check_current(runs(now, wanted), genomics)
     with pytest.raises(DataGateError, match="before the genomes were last ingested or judged; run score_genomes"):
-        check_scores_current(runs(now | {"variants": 0}, wanted), genomics)
+        check_current(runs(now | {"variants": 0}, wanted), genomics)
     with pytest.raises(DataGateError, match="by other settings; run score_genomes first"):
-        check_scores_current(runs(now, PolygenicSettings(paths=["*.txt"], minimum_overlap=0.5)), genomics)
+        check_current(runs(now, PolygenicSettings(paths=["*.txt"], minimum_overlap=0.5)), genomics)
 
 
 @pytest.mark.usefixtures("write_sexes")
